@@ -1,0 +1,1 @@
+"""Steelyard puts a deep-learning model on the scale, makes it better, and proves the result."""

@@ -1,0 +1,472 @@
+"""The frozen types that flow through Steelyard, and their versioned JSON form.
+
+Raw readings are stored and statistics are derived from them, so an old run can be rendered and judged
+again. Units stand in the quantity's name (``latency_s``, ``energy_j``, ``stored_bytes``). A reading that
+could not be taken is an :class:`Unavailable` with its reason, never a zero.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import types
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.errors import InvalidInput, SchemaTooNew
+
+__all__ = [
+    "SCHEMA",
+    "Comparison",
+    "Contract",
+    "Environment",
+    "Estimate",
+    "Finding",
+    "Measurement",
+    "Outcome",
+    "Overlap",
+    "Plan",
+    "Prediction",
+    "Predictions",
+    "Refusal",
+    "Requirement",
+    "Run",
+    "RunRecords",
+    "Sample",
+    "Step",
+    "SubjectSpec",
+    "Trial",
+    "Unavailable",
+    "Verdict",
+    "Verification",
+    "decode",
+    "encode",
+]
+
+SCHEMA = 1
+
+Floats = NDArray[np.float64]
+Scalar = str | float | int | bool | None
+
+
+# --- what is studied -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectSpec:
+    """The user's words for a subject: enough for a fresh process to build the same one again."""
+
+    source: str  # "file.py:function", "torchvision:NAME", or a path to .onnx, .xml or .pt2
+    data: str | None = None
+    weights: str | None = None
+    seed: int = 0
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What the model takes and gives, declared once.
+
+    A raw example ``r`` becomes the input ``(r * scale - mean) / std``, with ``mean`` and ``std`` per
+    channel (the axis that ``layout`` calls ``C``) or one value for all.
+    """
+
+    shape: tuple[int, ...]  # one example as the model takes it, without the batch axis
+    layout: str = "CHW"  # one letter per axis of `shape`; "F" is a plain feature axis
+    dtype: str = "float32"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    outputs: Literal["logits", "probabilities"] = "logits"
+    labels: tuple[str, ...] = ()  # class names, in the order of the output columns
+    task: Literal["classification"] = "classification"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """Examples of one split that also stand, byte for byte, in another."""
+
+    split: str
+    other: str
+    count: int
+    examples: tuple[int, ...] = ()  # positions in `split`, the first few
+
+
+# --- what was read ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where a number was taken. Records from machines whose `machine` differs are not comparable."""
+
+    machine: str  # fingerprint of processor, core count, memory and accelerator
+    cpu: str
+    cores: int
+    memory_bytes: int
+    instruction_sets: tuple[str, ...]
+    accelerators: tuple[str, ...]
+    platform: str
+    python: str
+    packages: Mapping[str, str]
+    time: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """One quantity and its raw readings.
+
+    ``values`` has one entry per reading (iteration, block or Monte Carlo draw); ``blocks``, where present,
+    has the same length and names the process or round that each reading came from.
+    """
+
+    quantity: str
+    unit: str
+    values: Floats
+    blocks: NDArray[np.int32] | None = None
+    conditions: Mapping[str, Scalar] = field(default_factory=dict)  # {"batch": 8}, {"operator": "conv"}
+    provenance: str = "measured"  # measured | counted | calibrated | modelled
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """The median reading."""
+        return float(np.median(self.values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """A quantity that could not be read, and why."""
+
+    quantity: str
+    reason: str
+    conditions: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predictions:
+    """Raw per-example outcome of one model on one split, in the split's order.
+
+    ``labels`` and ``predicted`` are class indices; ``p_true`` is the probability given to the true class.
+    """
+
+    split: str
+    labels: NDArray[np.int32]
+    predicted: NDArray[np.int32]
+    p_true: NDArray[np.float32]
+    classes: int
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each example was predicted right."""
+        return self.labels == self.predicted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Everything read from one model on one machine."""
+
+    subject: str  # fingerprint of the weights or file
+    environment: Environment
+    readings: tuple[Sample | Unavailable, ...]
+    predictions: tuple[Predictions, ...] = ()
+
+    def get(self, quantity: str, **conditions: Scalar) -> Sample | Unavailable:
+        """The reading of `quantity` under exactly these conditions, or an `Unavailable` saying it was not taken."""
+        for reading in self.readings:
+            if reading.quantity == quantity and dict(reading.conditions) == conditions:
+                return reading
+        return Unavailable(quantity=quantity, reason="not measured in this run", conditions=conditions)
+
+    def all(self, quantity: str) -> tuple[Sample, ...]:
+        """Every available reading of `quantity`, whatever its conditions."""
+        return tuple(r for r in self.readings if isinstance(r, Sample) and r.quantity == quantity)
+
+    def on(self, split: str) -> Predictions | None:
+        """Predictions on `split`, if they were made."""
+        return next((p for p in self.predictions if p.split == split), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A point with its interval; derived from a Sample, never stored in its place."""
+
+    quantity: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    level: float  # two-sided confidence, such as 0.95
+    method: str
+    n: int
+
+
+# --- what was concluded ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One pass and its options, hashable: ``Step(name="quantize_static", options=(("per_channel", True),))``."""
+
+    name: str
+    options: tuple[tuple[str, Scalar], ...] = ()
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{k}={v}" for k, v in self.options)
+        return f"{self.name}({shown})" if shown else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A chain of passes applied in order; the empty plan is the baseline."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __str__(self) -> str:
+        return " > ".join(map(str, self.steps)) or "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the diagnosis expects of a plan: baseline latency divided by the candidate's."""
+
+    plan: Plan
+    gain: float
+    ceiling: float
+    minutes: float  # expected time to build and weigh it
+    because: str
+    hopeless: bool = False  # "will not help here": skipped, with `because` as the reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A claim about what holds the model back and the numbers behind it."""
+
+    name: str  # "dispatch-bound", "compute-bound", "memory-bound"
+    claim: str
+    evidence: Mapping[str, float]
+    predictions: tuple[Prediction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What must hold. ``limit`` is in the quantity's base unit (s, byte, J, fraction)."""
+
+    quantity: str  # "accuracy", "latency", "p99", "size", ...
+    kind: Literal["max_drop", "max_ratio", "max", "min"]
+    limit: float
+    text: str  # as the user wrote it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A requirement, its interval and one of three outcomes (four with ``unavailable``).
+
+    ``estimate.level`` is the level after Holm, so interval and outcome always agree.
+    """
+
+    requirement: Requirement
+    outcome: Literal["met", "broken", "undecided", "unavailable"]
+    estimate: Estimate | None
+    p_value: float | None = None  # of the claim "the requirement does not hold", before Holm
+    advice: str = ""  # what would decide it: "needs about 1,000 more test examples"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a candidate was not measured."""
+
+    kind: str  # cannot-apply | missing-extra | crash | timeout | out-of-memory | parity | error | skipped | budget
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Raw times of several arms that took turns.
+
+    ``seconds[r, s, a]`` is the median time of one inference of arm ``a`` in slot ``s`` of round ``r``; each
+    round is a set of fresh processes. ``order[r, s, a]`` is the arm's place in the slot. Arm 0 is the
+    baseline; the arm called ``control`` is a second copy of it (the A/A control).
+    """
+
+    arms: tuple[str, ...]
+    batch: int
+    seconds: Floats  # (rounds, slots, arms)
+    order: NDArray[np.int32]  # (rounds, slots, arms)
+    flags: tuple[str, ...] = ()  # rounds flagged for steal, throttling or the like; nothing is removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate: weighed, or refused with its reason. One JSON line, appended at once."""
+
+    plan: Plan
+    artifact: str | None = None  # folder, relative to the run folder
+    after: Measurement | None = None  # quality on the validation split and cost
+    comparison: Comparison | None = None  # quick latency against the baseline, taking turns
+    refusal: Refusal | None = None
+    prediction: Prediction | None = None
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Finalists against the baseline on the untouched test split."""
+
+    plans: tuple[Plan, ...]
+    comparison: Comparison  # arms: baseline, control, then the plans in order
+    measurements: tuple[Measurement, ...]  # baseline, then the plans; predictions on "test"
+    verdicts: tuple[tuple[Verdict, ...], ...]  # one row per plan, one verdict per requirement
+    control: Estimate  # ratio of the A/A control
+    control_alarm: bool  # the control "found" a difference: time verdicts were downgraded
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the run ended."""
+
+    status: Literal["met", "nothing-passed"]
+    chosen: Plan
+    reason: str
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The first record of a run: its words and what they became."""
+
+    command: str  # optimize | benchmark | verify
+    spec: SubjectSpec
+    contract: Contract
+    requirements: tuple[Requirement, ...]
+    budget_s: float
+    environment: Environment
+    peaks: tuple[Sample | Unavailable, ...] = ()  # this machine's ceilings, see steelyard.probe.peaks
+    splits: Mapping[str, int] = field(default_factory=dict)  # {"train": 1077, ...}
+    split_method: str = ""
+    overlaps: tuple[Overlap, ...] = ()
+    warnings: tuple[str, ...] = ()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecords:
+    """A run folder's records, grouped: all that a report needs."""
+
+    run: Run
+    baseline: Measurement | None = None
+    findings: tuple[Finding, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    verification: Verification | None = None
+    outcome: Outcome | None = None
+
+
+# --- JSON ------------------------------------------------------------------------------------------
+
+_TYPES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == __name__
+}
+
+
+def encode(record: object) -> str:
+    """One line of JSON for a record, with the schema's version.
+
+    >>> encode(Step(name="bf16"))
+    '{"schema":1,"record":{"type":"Step","name":"bf16","options":[]}}'
+    """
+    return json.dumps({"schema": SCHEMA, "record": _plain(record)}, separators=(",", ":"), allow_nan=True)
+
+
+def decode(line: str) -> Any:
+    """The record in one line of JSON.
+
+    Raises `SchemaTooNew` for a newer schema and `InvalidInput` for anything that is not a record.
+
+    >>> decode(encode(Step(name="bf16")))
+    Step(name='bf16', options=())
+    """
+    try:
+        document = json.loads(line)
+        schema, body = document["schema"], document["record"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"not a Steelyard record: {line[:60]!r} ({error})") from None
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise SchemaTooNew(
+            f"records have schema {schema}, this Steelyard reads up to {SCHEMA}: upgrade it (pip install -U steelyard)"
+        )
+    try:
+        return _live(body, Any)
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise InvalidInput(f"damaged record: {error}") from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        packed = base64.b64encode(zlib.compress(np.ascontiguousarray(value).tobytes(), 6)).decode()
+        return {"type": "array", "dtype": value.dtype.str, "shape": list(value.shape), "zlib": packed}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, str | bool | int | float) or value is None:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Iterable):
+        return [_plain(v) for v in value]
+    raise TypeError(f"cannot record a {type(value).__name__}")
+
+
+def _live(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_live(v, _item_hint(hint)) for v in value)
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("type")
+    if kind == "array" and "zlib" in value:
+        dtype = np.dtype(value["dtype"])
+        if dtype.hasobject:
+            raise ValueError("object arrays are not allowed")
+        array = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), dtype=dtype)
+        return array.reshape(value["shape"]).copy()
+    if kind is None or not _expects_record(hint):
+        return {k: _live(v, Any) for k, v in value.items()}
+    cls = _TYPES.get(kind)
+    if cls is None:
+        raise ValueError(f"unknown record type {kind!r}")
+    hints = _hints(cls)
+    unknown = value.keys() - hints.keys() - {"type"}
+    if unknown:
+        raise ValueError(f"{kind} has unknown fields {sorted(unknown)}")
+    return cls(**{k: _live(v, hints[k]) for k, v in value.items() if k != "type"})
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    cached = _HINTS.get(cls)
+    if cached is None:
+        cached = _HINTS[cls] = get_type_hints(cls)
+    return cached
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _expects_record(hint: Any) -> bool:
+    """A mapping field may hold a key called "type"; only where a record is expected is it a tag."""
+    return get_origin(hint) is not Mapping
+
+
+def _item_hint(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next((a for a in get_args(hint) if get_origin(a) is tuple), Any)
+    arguments = get_args(hint)
+    return arguments[0] if get_origin(hint) is tuple and arguments else Any
