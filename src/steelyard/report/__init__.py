@@ -1,0 +1,1 @@
+"""Records in, something to read out: terminal tables, charts and one self-contained HTML page."""

@@ -1,0 +1,220 @@
+"""Statistics and choices that every rendering needs, derived from raw records and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from steelyard.records import (
+    Comparison,
+    Estimate,
+    Measurement,
+    Plan,
+    Predictions,
+    RunRecords,
+    Sample,
+    Trial,
+    Unavailable,
+    Verdict,
+    Verification,
+)
+from steelyard.stats.order import percentile_interval
+from steelyard.stats.paired import log_ratio_interval
+from steelyard.stats.proportion import tango
+
+__all__ = [
+    "BASELINE",
+    "Estimates",
+    "Pair",
+    "accuracy_drop",
+    "arm_ratio",
+    "compared",
+    "exit_status",
+    "latency_percentile",
+    "leading",
+    "plan_ratio",
+    "reading",
+    "spread",
+    "standing",
+    "trial_of",
+    "trial_ratio",
+    "verdicts_of",
+]
+
+LEVEL = 0.95
+BASELINE = Plan()
+
+Estimates = Mapping[tuple[str, str], tuple[Estimate, ...]]  # (str(plan), split) -> metrics with intervals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The two measurements that the score table sets side by side."""
+
+    before: Measurement | None
+    after: Measurement | None
+    plan: Plan  # what `after` was made by; the empty plan where nothing was chosen
+    split: str  # the split that quality was judged on
+    verified: bool
+    ratio: Estimate | None  # latency of `after` over `before`
+
+
+def arm_ratio(comparison: Comparison, arm: int) -> Estimate:
+    """Latency of `arm` over the baseline's; the unit of replication is the round.
+
+    A round's reading is the median over its slots of log(arm / baseline). One round alone bounds nothing: its
+    interval is (0, infinity).
+    """
+    logs = np.log(comparison.seconds[:, :, arm] / comparison.seconds[:, :, 0])
+    readings = np.asarray([np.median(row[np.isfinite(row)]) for row in logs if np.isfinite(row).any()])
+    value, low, high = log_ratio_interval(readings, LEVEL) if readings.size else (np.nan, 0.0, np.inf)
+    return Estimate(
+        quantity="latency_ratio",
+        unit="ratio",
+        value=value,
+        low=low,
+        high=high,
+        level=LEVEL,
+        method="t on rounds of fresh processes",
+        n=int(readings.size),
+    )
+
+
+def trial_ratio(trial: Trial) -> Estimate | None:
+    """Quick latency ratio of a trial (arm 1 against arm 0), where it was weighed."""
+    if trial.comparison is None or len(trial.comparison.arms) < 2:
+        return None
+    names = trial.comparison.arms
+    arm = next((i for i, name in enumerate(names) if i and name != "control"), None)
+    return None if arm is None else arm_ratio(trial.comparison, arm)
+
+
+def plan_ratio(verification: Verification, plan: Plan) -> Estimate:
+    """Verified latency ratio of a finalist. Arms are the baseline, the control where there is one, then the plans."""
+    first = 2 if "control" in verification.comparison.arms else 1
+    return arm_ratio(verification.comparison, first + verification.plans.index(plan))
+
+
+def accuracy_drop(before: Predictions | None, after: Predictions | None) -> Estimate | None:
+    """Accuracy lost on the same examples (negative is a gain), or None where the two were not predicted alike.
+
+    Tango's paired score interval, which stays open even where no prediction changed.
+    """
+    if before is None or after is None or before.labels.size != after.labels.size or not before.labels.size:
+        return None
+    n = int(before.labels.size)
+    lost = int(np.sum(before.correct & ~after.correct))
+    won = int(np.sum(after.correct & ~before.correct))
+    low, high = tango(lost, won, n, LEVEL)
+    return Estimate(
+        quantity="accuracy_drop",
+        unit="fraction",
+        value=(lost - won) / n,
+        low=low,
+        high=high,
+        level=LEVEL,
+        method="Tango, paired",
+        n=n,
+    )
+
+
+def latency_percentile(sample: Sample, q: float) -> Estimate | None:
+    """The `q` quantile (0 to 1) of a sample with its order-statistic interval; None where n cannot bound it."""
+    found = percentile_interval(sample.values, q, LEVEL)
+    if found is None:
+        return None
+    value, low, high = found
+    return Estimate(
+        quantity=f"p{100 * q:g}",
+        unit=sample.unit,
+        value=value,
+        low=low,
+        high=high,
+        level=LEVEL,
+        method="order statistics",
+        n=int(sample.values.size),
+    )
+
+
+def spread(sample: Sample) -> tuple[float, float]:
+    """The 5 % and 95 % points of Monte Carlo draws."""
+    low, high = np.quantile(sample.values, (0.05, 0.95))
+    return float(low), float(high)
+
+
+def standing(records: RunRecords, trial: Trial) -> str:
+    """Where a trial stands: ``chosen``, ``finalist``, ``weighed`` or ``refused``."""
+    if trial.refusal is not None:
+        return "refused"
+    if records.outcome is not None and trial.plan == records.outcome.chosen:
+        return "chosen"
+    if records.verification is not None and trial.plan in records.verification.plans:
+        return "finalist"
+    return "weighed"
+
+
+def leading(records: RunRecords) -> Trial | None:
+    """The fastest trial weighed so far: a lead, not a verdict."""
+    weighed = [(r.value, i) for i, t in enumerate(records.trials) if (r := trial_ratio(t)) is not None]
+    return records.trials[min(weighed)[1]] if weighed else None
+
+
+def compared(records: RunRecords) -> Pair:
+    """What to set side by side: the chosen plan on test data, else the lead on validation data, else the baseline."""
+    outcome, verification = records.outcome, records.verification
+    if outcome is not None and outcome.chosen == BASELINE:
+        return _alone(records)
+    if outcome is not None and verification is not None and outcome.chosen in verification.plans:
+        place = verification.plans.index(outcome.chosen)
+        return Pair(
+            before=verification.measurements[0],
+            after=verification.measurements[place + 1],
+            plan=outcome.chosen,
+            split="test",
+            verified=True,
+            ratio=plan_ratio(verification, outcome.chosen),
+        )
+    trial = trial_of(records, outcome.chosen) if outcome is not None else leading(records)
+    if trial is None:
+        return _alone(records)
+    return Pair(
+        before=records.baseline,
+        after=trial.after,
+        plan=trial.plan,
+        split="validation",
+        verified=False,
+        ratio=trial_ratio(trial),
+    )
+
+
+def verdicts_of(records: RunRecords, plan: Plan) -> tuple[Verdict, ...]:
+    """The verdicts on one plan, in the order of the requirements; empty where it was not verified."""
+    if records.verification is None or plan not in records.verification.plans:
+        return ()
+    return records.verification.verdicts[records.verification.plans.index(plan)]
+
+
+def trial_of(records: RunRecords, plan: Plan) -> Trial | None:
+    """The trial that weighed `plan`, if there is one."""
+    return next((t for t in records.trials if t.plan == plan and t.refusal is None), None)
+
+
+def exit_status(records: RunRecords) -> int | None:
+    """The exit status that the outcome stands for: 0 met, 3 nothing passed, None where the run has not ended."""
+    return None if records.outcome is None else {"met": 0, "nothing-passed": 3}[records.outcome.status]
+
+
+def reading(measurement: Measurement | None, quantity: str, **conditions: float | str) -> Sample | Unavailable:
+    """A reading of a measurement that may itself be missing."""
+    if measurement is None:
+        return Unavailable(quantity=quantity, reason="not measured in this run", conditions=conditions)
+    return measurement.get(quantity, **conditions)
+
+
+def _alone(records: RunRecords) -> Pair:
+    verification = records.verification
+    before = verification.measurements[0] if verification is not None else records.baseline
+    split = "test" if before is not None and before.on("test") is not None else "validation"
+    return Pair(before=before, after=None, plan=BASELINE, split=split, verified=verification is not None, ratio=None)

@@ -1,0 +1,373 @@
+"""The words and figures of each table, as plain strings: the terminal and the page show the same ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from steelyard.records import (
+    Estimate,
+    Measurement,
+    Prediction,
+    Requirement,
+    RunRecords,
+    Sample,
+    Trial,
+    Unavailable,
+    Verdict,
+)
+from steelyard.report import derive, numbers
+from steelyard.report.derive import Estimates, Pair
+
+__all__ = [
+    "ScoreRow",
+    "TrialRow",
+    "VerdictRow",
+    "forecast_rows",
+    "measurement_rows",
+    "refusal_rows",
+    "score_rows",
+    "trial_rows",
+    "verdict_rows",
+]
+
+NONE = "–"
+METRICS = {
+    "accuracy": "Accuracy",
+    "macro_precision": "Precision, macro",
+    "macro_recall": "Recall, macro",
+    "macro_f1": "F1, macro",
+    "log_loss": "Log-loss",
+}
+FASTER = ("faster", "slower")
+SMALLER = ("smaller", "larger")
+HIGHER = ("lower", "higher")
+PERCENTILES = ((0.5, "Latency, median"), (0.9, "Latency, p90"), (0.99, "Latency, p99"))
+READINGS = (
+    ("stored_bytes", "Stored size", SMALLER),
+    ("memory_loaded_bytes", "Memory, loaded", SMALLER),
+    ("memory_running_bytes", "Memory, running", SMALLER),
+    ("load_s", "Time to load", FASTER),
+    ("first_prediction_s", "Time to first prediction", FASTER),
+    ("parameters", "Parameters", ("fewer", "more")),
+    ("parameters_nonzero", "Parameters, non-zero", ("fewer", "more")),
+    ("macs", "Multiply-accumulates per example", ("fewer", "more")),
+    ("macs_coverage", "Operator time that the count covers", HIGHER),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """One line of the score table. ``missing_*`` says that the text is a reason, not a number."""
+
+    name: str
+    before: str
+    after: str
+    change: str
+    interval: str  # what the brackets mean
+    missing_before: bool = False
+    missing_after: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRow:
+    """One requirement judged for one plan."""
+
+    plan: str
+    requirement: str
+    outcome: str
+    estimate: str
+    level: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One candidate that was weighed."""
+
+    plan: str
+    standing: str
+    ratio: str
+    drop: str
+    size: str
+    wall: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell:
+    text: str
+    interval: str = ""
+    value: float | None = None
+    missing: bool = False
+
+
+CellOf = Callable[[Measurement | None], _Cell]
+
+
+# --- score -----------------------------------------------------------------------------------------
+
+
+def score_rows(records: RunRecords, estimates: Estimates) -> tuple[ScoreRow, ...]:
+    """Before and after on every axis that was read."""
+    pair = derive.compared(records)
+    rows = [*_quality_rows(pair, estimates), *_ratio_rows(pair), *_cost_rows(pair)]
+    return tuple(rows)
+
+
+def measurement_rows(measurement: Measurement, estimates: tuple[Estimate, ...]) -> tuple[ScoreRow, ...]:
+    """One model alone: value and what its interval is."""
+    alone = Pair(before=measurement, after=None, plan=derive.BASELINE, split="", verified=False, ratio=None)
+    quality = [_row(_metric_name(e), _estimate_cell(e), None) for e in estimates]
+    return (*quality, *_cost_rows(alone))
+
+
+def _quality_rows(pair: Pair, estimates: Estimates) -> Iterator[ScoreRow]:
+    before = {e.quantity: e for e in estimates.get(("baseline", pair.split), ())}
+    after = {e.quantity: e for e in estimates.get((str(pair.plan), pair.split), ())} if pair.after else {}
+    for name in dict.fromkeys([*before, *after]):
+        first, second = before.get(name), after.get(name)
+        known = first or second
+        assert known is not None
+        row = _row(f"{_metric_name(known)} ({pair.split})", _maybe(first), _maybe(second) if pair.after else None)
+        yield dataclasses.replace(row, change=_metric_change(first, second))
+    if pair.after is not None and pair.before is not None:
+        drop = derive.accuracy_drop(pair.before.on(pair.split), pair.after.on(pair.split))
+        if drop is not None:
+            yield _drop_row(drop, pair.split)
+
+
+def _drop_row(drop: Estimate, split: str) -> ScoreRow:
+    return ScoreRow(
+        name=f"Accuracy drop, same examples ({split})",
+        before=NONE,
+        after=numbers.points(drop.value, drop.low, drop.high),
+        change="",
+        interval=_interval_name(drop),
+    )
+
+
+def _metric_change(first: Estimate | None, second: Estimate | None) -> str:
+    if first is None or second is None:
+        return ""
+    if first.unit != "fraction":
+        return numbers.fixed(second.value - first.value, 3)
+    return numbers.points(second.value - first.value)
+
+
+def _ratio_rows(pair: Pair) -> Iterator[ScoreRow]:
+    if pair.ratio is None:
+        return
+    shown = numbers.ratio(pair.ratio.value, pair.ratio.low, pair.ratio.high)
+    yield ScoreRow(
+        name="Latency, taking turns",
+        before="1x",
+        after=shown,
+        change=numbers.change(1.0, pair.ratio.value, *FASTER),
+        interval=_interval_name(pair.ratio),
+    )
+
+
+def _cost_rows(pair: Pair) -> Iterator[ScoreRow]:
+    for q, name in PERCENTILES:
+        yield _pair_row(name, pair, partial(_percentile_cell, q=q), FASTER)
+    for batch in _batches(pair):
+        yield _pair_row(f"Throughput, batch {batch}", pair, partial(_throughput_cell, batch=batch), HIGHER)
+    for quantity, name, words in READINGS:
+        if _seen(pair, quantity):
+            yield _pair_row(name, pair, partial(_reading_cell, quantity=quantity), words)
+    yield _pair_row("Energy per inference", pair, _energy_cell, ("less", "more"))
+
+
+def _pair_row(name: str, pair: Pair, cell: CellOf, words: tuple[str, str]) -> ScoreRow:
+    return _row(name, cell(pair.before), cell(pair.after) if pair.after is not None else None, words)
+
+
+def _row(name: str, before: _Cell, after: _Cell | None, words: tuple[str, str] = ("less", "more")) -> ScoreRow:
+    change = ""
+    if after is not None and before.value is not None and after.value is not None:
+        change = numbers.change(before.value, after.value, *words)
+    return ScoreRow(
+        name=name,
+        before=before.text,
+        after=after.text if after is not None else NONE,
+        change=change,
+        interval=before.interval or (after.interval if after is not None else ""),
+        missing_before=before.missing,
+        missing_after=after is not None and after.missing,
+    )
+
+
+def _maybe(estimate: Estimate | None) -> _Cell:
+    if estimate is None:
+        return _Cell(text="unavailable: not evaluated on this split", missing=True)
+    return _estimate_cell(estimate)
+
+
+def _estimate_cell(estimate: Estimate) -> _Cell:
+    shown = numbers.interval(estimate.value, estimate.low, estimate.high, estimate.unit)
+    return _Cell(text=shown, interval=_interval_name(estimate), value=estimate.value)
+
+
+def _interval_name(estimate: Estimate) -> str:
+    return f"{100 * estimate.level:.3g} % {estimate.method}, n = {estimate.n:,}"
+
+
+def _percentile_cell(measurement: Measurement | None, q: float) -> _Cell:
+    sample = derive.reading(measurement, "latency_s", batch=1)
+    if isinstance(sample, Unavailable):
+        return _missing(sample)
+    estimate = derive.latency_percentile(sample, q)
+    if estimate is None:
+        return _Cell(text=f"unavailable: {sample.values.size:,} readings cannot bound it", missing=True)
+    return _estimate_cell(estimate)
+
+
+def _throughput_cell(measurement: Measurement | None, batch: int) -> _Cell:
+    return _median_cell(derive.reading(measurement, "throughput_per_s", batch=batch), "1/s")
+
+
+def _reading_cell(measurement: Measurement | None, quantity: str) -> _Cell:
+    return _median_cell(derive.reading(measurement, quantity), None)
+
+
+def _median_cell(sample: Sample | Unavailable, unit: str | None) -> _Cell:
+    if isinstance(sample, Unavailable):
+        return _missing(sample)
+    unit = unit or sample.unit
+    if sample.provenance == "counted" or sample.values.size == 1:
+        how = "exact" if sample.provenance == "counted" else "one reading: no interval"
+        return _Cell(text=numbers.quantity(sample.value, unit), interval=how, value=sample.value)
+    low, high = float(sample.values.min()), float(sample.values.max())
+    return _Cell(
+        text=numbers.interval(sample.value, low, high, unit),
+        interval=f"range of {sample.values.size:,} readings",
+        value=sample.value,
+    )
+
+
+def _energy_cell(measurement: Measurement | None) -> _Cell:
+    sample = derive.reading(measurement, "energy_j", batch=1)
+    if isinstance(sample, Unavailable):
+        return _missing(sample)
+    low, high = derive.spread(sample)
+    note = f" ({sample.note})" if sample.note else ""
+    return _Cell(
+        text=numbers.interval(sample.value, low, high, sample.unit),
+        interval=f"{sample.provenance}: 5-95 % of {sample.values.size:,} draws{note}",
+        value=sample.value,
+    )
+
+
+def _missing(reading: Unavailable) -> _Cell:
+    return _Cell(text=f"unavailable: {reading.reason}", missing=True)
+
+
+def _seen(pair: Pair, quantity: str) -> bool:
+    """Whether either model has this reading or a reason for its absence."""
+    sides = [m for m in (pair.before, pair.after) if m is not None]
+    return any(r.quantity == quantity for m in sides for r in m.readings)
+
+
+def _batches(pair: Pair) -> list[int]:
+    """The smallest and the largest batch of the sweeps; the chart shows those between."""
+    sides = [m for m in (pair.before, pair.after) if m is not None]
+    found = sorted({int(b) for m in sides for s in m.all("throughput_per_s") if (b := s.conditions.get("batch"))})
+    return sorted({found[0], found[-1]}) if found else []
+
+
+def _metric_name(estimate: Estimate) -> str:
+    return METRICS.get(estimate.quantity, estimate.quantity.replace("_", " ").capitalize())
+
+
+# --- verdicts and trials ---------------------------------------------------------------------------
+
+
+def verdict_rows(records: RunRecords) -> tuple[VerdictRow, ...]:
+    """Every requirement, for every finalist; the chosen plan first."""
+    if records.verification is None:
+        return ()
+    chosen = records.outcome.chosen if records.outcome else None
+    plans = sorted(records.verification.plans, key=lambda plan: plan != chosen)
+    return tuple(
+        VerdictRow(
+            plan=str(plan),
+            requirement=verdict.requirement.text,
+            outcome=verdict.outcome,
+            estimate=verdict_estimate(verdict),
+            level="" if verdict.estimate is None else _interval_name(verdict.estimate),
+            advice=verdict.advice,
+        )
+        for plan in plans
+        for verdict in derive.verdicts_of(records, plan)
+    )
+
+
+def verdict_estimate(verdict: Verdict) -> str:
+    """The interval that decided, in the words of its requirement."""
+    estimate = verdict.estimate
+    if estimate is None:
+        return "unavailable"
+    return _in_words(verdict.requirement, estimate)
+
+
+def _in_words(requirement: Requirement, estimate: Estimate) -> str:
+    if requirement.kind == "max_ratio":
+        return numbers.ratio(estimate.value, estimate.low, estimate.high)
+    if requirement.kind == "max_drop" and estimate.unit in ("fraction", "points"):
+        return numbers.points(estimate.value, estimate.low, estimate.high)
+    return numbers.interval(estimate.value, estimate.low, estimate.high, estimate.unit)
+
+
+def trial_rows(records: RunRecords) -> tuple[TrialRow, ...]:
+    """The candidates that were weighed, fastest first."""
+    weighed = [t for t in records.trials if t.refusal is None]
+    return tuple(_trial_row(records, t) for t in sorted(weighed, key=_speed))
+
+
+def refusal_rows(records: RunRecords) -> tuple[tuple[str, str, str], ...]:
+    """(plan, kind, reason) of every candidate that was refused or skipped."""
+    return tuple((str(t.plan), t.refusal.kind, t.refusal.reason) for t in records.trials if t.refusal is not None)
+
+
+def forecast_rows(records: RunRecords) -> tuple[tuple[Prediction, Estimate | None], ...]:
+    """Each prediction with the latency ratio that was then measured, if it was."""
+    obtained = {t.plan: _best_ratio(records, t) for t in records.trials}
+    seen = dict.fromkeys(p.plan for p in _forecasts(records))
+    latest = {p.plan: p for p in _forecasts(records)}
+    return tuple((latest[plan], obtained.get(plan)) for plan in seen)
+
+
+def _forecasts(records: RunRecords) -> list[Prediction]:
+    told = [p for finding in records.findings for p in finding.predictions]
+    return told + [t.prediction for t in records.trials if t.prediction is not None]
+
+
+def _best_ratio(records: RunRecords, trial: Trial) -> Estimate | None:
+    """The verified ratio where the plan was a finalist, else the quick one."""
+    verification = records.verification
+    if verification is None or trial.plan not in verification.plans:
+        return derive.trial_ratio(trial)
+    return derive.plan_ratio(verification, trial.plan)
+
+
+def _trial_row(records: RunRecords, trial: Trial) -> TrialRow:
+    ratio = derive.trial_ratio(trial)
+    before = records.baseline.on("validation") if records.baseline else None
+    after = trial.after.on("validation") if trial.after else None
+    drop = derive.accuracy_drop(before, after)
+    stored = derive.reading(trial.after, "stored_bytes")
+    return TrialRow(
+        plan=str(trial.plan),
+        standing=derive.standing(records, trial),
+        ratio=NONE if ratio is None else numbers.ratio(ratio.value, ratio.low, ratio.high),
+        drop=NONE if drop is None else numbers.points(drop.value, drop.low, drop.high),
+        size=NONE if isinstance(stored, Unavailable) else numbers.size(stored.value),
+        wall=numbers.seconds(trial.wall_s),
+    )
+
+
+def _speed(trial: Trial) -> float:
+    ratio = derive.trial_ratio(trial)
+    return float("inf") if ratio is None else ratio.value

@@ -1,0 +1,188 @@
+"""Renderables for the terminal, built from records. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from steelyard.records import SCHEMA, Estimate, Measurement, Plan, RunRecords, Sample, Trial
+from steelyard.report import derive, tables
+from steelyard.report.derive import Estimates
+
+__all__ = [
+    "measurement_table",
+    "refusals_table",
+    "summary_json",
+    "summary_table",
+    "trials_table",
+    "verdict_lines",
+]
+
+MARKS = {
+    "met": ("✓", "green"),
+    "broken": ("✗", "red"),
+    "undecided": ("?", "yellow"),
+    "unavailable": ("–", "bright_black"),
+}
+_STANDING = {"chosen": "bold green", "finalist": "cyan", "weighed": "default"}
+
+
+def summary_table(records: RunRecords, estimates: Estimates | None = None) -> Table:
+    """Before against after on every axis, each with its interval and what that interval is."""
+    rows = tables.score_rows(records, estimates or {})
+    paired = any(row.after != tables.NONE for row in rows)
+    table = _table("Before and after" if paired else "Baseline")
+    for name in ("", "before", *(("after", "change") if paired else ()), "interval"):
+        table.add_column(name, justify="left" if name in ("", "interval") else "right", overflow="fold")
+    for row in rows:
+        pair = (_cell(row.after, row.missing_after), row.change) if paired else ()
+        table.add_row(row.name, _cell(row.before, row.missing_before), *pair, Text(row.interval, style="dim"))
+    return table
+
+
+def measurement_table(measurement: Measurement, estimates: Iterable[Estimate] = ()) -> Table:
+    """One model alone: each quantity, its interval and what that interval is."""
+    table = _table("Measured")
+    table.add_column("")
+    table.add_column("value", justify="right", overflow="fold")
+    table.add_column("interval", overflow="fold")
+    for row in tables.measurement_rows(measurement, tuple(estimates)):
+        table.add_row(row.name, _cell(row.before, row.missing_before), Text(row.interval, style="dim"))
+    return table
+
+
+def trials_table(records: RunRecords) -> Table:
+    """The candidates that were weighed, fastest first."""
+    table = _table("Candidates weighed")
+    table.add_column("plan", overflow="fold")
+    for name in ("latency ratio", "accuracy drop", "size", "took"):
+        table.add_column(name, justify="right")
+    table.add_column("stands as")
+    for row in tables.trial_rows(records):
+        style = _STANDING.get(row.standing, "default")
+        table.add_row(Text(row.plan), row.ratio, row.drop, row.size, row.wall, Text(row.standing, style=style))
+    return table
+
+
+def refusals_table(records: RunRecords) -> Table:
+    """The candidates that were refused or skipped, each with its reason."""
+    table = _table("Candidates not measured")
+    for name in ("plan", "kind", "reason"):
+        table.add_column(name, overflow="fold")
+    for cells in tables.refusal_rows(records):
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def verdict_lines(records: RunRecords) -> Text:
+    """One line per requirement of the chosen plan (of every finalist where none passed), then the conclusion."""
+    lines = Text()
+    chosen = derive.compared(records).plan
+    rows = tables.verdict_rows(records)
+    own = [row for row in rows if row.plan == str(chosen)]
+    for row in own or rows:
+        mark, style = MARKS[row.outcome]
+        lines.append(f"{mark} {row.outcome:<11} ", style=style)
+        lines.append(row.requirement if own else f"{row.plan}: {row.requirement}")
+        lines.append(f"  measured {row.estimate}")
+        lines.append(f"  ({row.advice})\n" if row.advice else "\n", style="dim")
+    lines.append(conclusion(records), style="bold")
+    return lines
+
+
+def conclusion(records: RunRecords) -> str:
+    """How the run ended, in one sentence."""
+    outcome = records.outcome
+    if outcome is not None:
+        return f"{outcome.chosen}: {outcome.reason}"
+    if records.run.command == "optimize":
+        return "Unfinished: nothing is verified yet. The same command resumes where it stood."
+    return "Measured; no requirement was judged."
+
+
+def summary_json(records: RunRecords, estimates: Estimates | None = None) -> dict[str, Any]:
+    """The run in plain JSON types: base units, intervals as [low, high], absent things as null with their reason."""
+    pair = derive.compared(records)
+    outcome = records.outcome
+    known = estimates or {}
+    return {
+        "schema": SCHEMA,
+        "command": records.run.command,
+        "status": outcome.status if outcome else None,
+        "exit_status": derive.exit_status(records),
+        "reason": outcome.reason if outcome else conclusion(records),
+        "chosen": str(outcome.chosen) if outcome else None,
+        "compared": {"plan": str(pair.plan), "split": pair.split, "verified": pair.verified},
+        "latency_ratio": _estimate_json(pair.ratio),
+        "verdicts": [_verdict_json(records, plan) for plan in _plans(records)],
+        "before": _measurement_json(pair.before, known.get(("baseline", pair.split), ())),
+        "after": _measurement_json(pair.after, known.get((str(pair.plan), pair.split), ())),
+        "trials": [_trial_json(records, trial) for trial in records.trials],
+    }
+
+
+def _plans(records: RunRecords) -> tuple[Plan, ...]:
+    return records.verification.plans if records.verification else ()
+
+
+def _verdict_json(records: RunRecords, plan: Plan) -> dict[str, Any]:
+    judged = [
+        {
+            "requirement": v.requirement.text,
+            "outcome": v.outcome,
+            "estimate": _estimate_json(v.estimate),
+            "advice": v.advice or None,
+        }
+        for v in derive.verdicts_of(records, plan)
+    ]
+    return {"plan": str(plan), "requirements": judged}
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    ends = [_finite(estimate.low), _finite(estimate.high)]
+    shown = {"quantity": estimate.quantity, "unit": estimate.unit, "value": _finite(estimate.value), "interval": ends}
+    return {**shown, "level": estimate.level, "method": estimate.method, "n": estimate.n}
+
+
+def _measurement_json(measurement: Measurement | None, quality: Iterable[Estimate]) -> dict[str, Any] | None:
+    if measurement is None:
+        return None
+    readings = [
+        {
+            "quantity": r.quantity,
+            "conditions": dict(r.conditions),
+            **({"median": _finite(r.value), "unit": r.unit, "n": r.values.size} if isinstance(r, Sample) else {}),
+            **({} if isinstance(r, Sample) else {"median": None, "unavailable": r.reason}),
+        }
+        for r in measurement.readings
+    ]
+    return {"quality": [_estimate_json(e) for e in quality], "readings": readings}
+
+
+def _trial_json(records: RunRecords, trial: Trial) -> dict[str, Any]:
+    refusal = trial.refusal
+    return {
+        "plan": str(trial.plan),
+        "standing": derive.standing(records, trial),
+        "latency_ratio": _estimate_json(derive.trial_ratio(trial)),
+        "refusal": {"kind": refusal.kind, "reason": refusal.reason} if refusal else None,
+        "seconds": trial.wall_s,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if abs(value) < float("inf") else None
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _cell(text: str, missing: bool) -> Text:
+    return Text(text, style="bright_black" if missing else "")
