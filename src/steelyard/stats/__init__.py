@@ -1,0 +1,11 @@
+"""Intervals, paired tests, order statistics and change-points: floats in, floats out.
+
+===================  ==============================================================================
+``proportion``       Wilson, Tango, Newcombe, McNemar: counts of right and wrong answers
+``paired``           ratios of times from rounds in which two arms took turns
+``order``            percentiles bounded by order statistics
+``multiple``         Holm's step-down over several claims
+``changepoint``      where warm-up ends
+``bootstrap``        confusion tables resampled as multinomials
+===================  ==============================================================================
+"""
