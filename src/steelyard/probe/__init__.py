@@ -1,0 +1,1 @@
+"""Sensors of this machine: clock, memory, energy, host pressure, ceilings and installed engines."""
