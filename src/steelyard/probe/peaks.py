@@ -1,6 +1,7 @@
 """This machine's ceilings, measured: how fast it multiplies, how fast it moves bytes, what one operator call costs.
 
-A reading is one timed repetition. The ceiling is the *best* reading (`best`): other load on the machine and warm-up can only make a
+A reading is one timed repetition, and the probes take turns, so that a busy moment of the machine does not
+fall on one of them alone. The ceiling is the *best* reading (`best`): other load and warm-up can only make a
 reading worse than what the hardware can do. Dispatch is a cost, not a ceiling: there the median is meant.
 """
 
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +32,30 @@ PEAKS = ("gemm_fp32_flops", "gemm_bf16_flops", "gemm_int8_flops", "copy_bandwidt
 # Two sizes, because libraries differ in where they are fastest: large enough to amortise the call, small
 # enough that a reading takes milliseconds on two cores.
 _SIDES = (1024, 1536)
-_LEAST_READINGS = 3
+_ROUNDS = 6  # over which the time is spread
+_LEAST_ROUNDS = 3
 _CALLS = 200  # eager operators per dispatch reading
 
 Work = Callable[[], object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """Pieces of work for one quantity, each with the amount (operations, bytes or calls) that it does."""
+
+    quantity: str
+    by: str
+    work: tuple[tuple[float, Work], ...]
+
+
 def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[Sample | Unavailable, ...]:
-    """Measure the five `PEAKS` in about `seconds` in all (each takes three readings at least).
+    """Measure the five `PEAKS` in about `seconds` in all, besides loading the frameworks (three rounds at least).
 
     - ``gemm_fp32_flops``, ``gemm_bf16_flops`` in FLOP/s: square matrix products of 1024 and 1536 a side by
       PyTorch, at 2 operations a multiply-add; fp32 by NumPy where PyTorch is absent.
     - ``gemm_int8_flops`` in the same unit, int8 x int8 -> int32: by ONNX Runtime's MatMulInteger and by
       ``torch._int_mm``; the faster is kept and named in the note. (On a Cascade Lake with VNNI: ONNX Runtime
-      690, OpenVINO's quantised MatMul 210, torch 160 GFLOP/s, against 240 in fp32.)
+      690, OpenVINO's quantised MatMul 210, torch 320 GFLOP/s, against 240 in fp32.)
     - ``copy_bandwidth_bytes_per_s``: bytes read plus bytes written by copying arrays at least four times the
       last-level cache, shared among `threads`.
     - ``dispatch_s`` in seconds: one eager PyTorch operator on 16 numbers, no gradients.
@@ -53,15 +66,11 @@ def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[
     if not seconds > 0:
         raise InvalidInput(f"measuring peaks needs a positive time, got {seconds} s")
     used = threads or environment(()).cores
-    share = seconds / len(PEAKS)
-    with _torch_threads(used):
-        return (
-            _gemm_fp32(share),
-            _gemm_bf16(share),
-            _gemm_int8(share, used),
-            _copy_bandwidth(share, used),
-            _dispatch(share),
-        )
+    with _torch_threads(used), ThreadPoolExecutor(used) as pool:
+        probes = [_fp32(), *_bf16(), *_int8(used), _copy(pool, used), *_dispatch()]
+        rates = _take_turns(probes, seconds)
+    measured = [_sample(probe, values) for probe, values in zip(probes, rates, strict=True)]
+    return tuple(_fastest(quantity, measured) for quantity in PEAKS)
 
 
 def best(peak: Sample) -> float:
@@ -73,51 +82,79 @@ def best(peak: Sample) -> float:
     return float(np.max(peak.values))
 
 
-def _gemm_fp32(seconds: float) -> Sample | Unavailable:
+def _take_turns(probes: Sequence[_Probe], seconds: float) -> list[list[float]]:
+    """Amounts per second of each probe: rounds in which each repeats its work for a fair share of a round."""
+    share = seconds / _ROUNDS / len(probes)
+    for probe in probes:
+        for _, work in probe.work:
+            work()
+    rates: list[list[float]] = [[] for _ in probes]
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
+        for probe, found in zip(probes, rates, strict=True):
+            found.extend(_repeat(probe, share))
+        rounds += 1
+    return rates
+
+
+def _repeat(probe: _Probe, seconds: float) -> list[float]:
+    rates: list[float] = []
+    end = time.perf_counter() + seconds
+    while not rates or time.perf_counter() < end:
+        for amount, work in probe.work:
+            start = time.perf_counter()
+            work()
+            rates.append(amount / (time.perf_counter() - start))
+    return rates
+
+
+def _sample(probe: _Probe, rates: list[float]) -> Sample:
+    values = np.array(rates)
+    if probe.quantity == "dispatch_s":
+        return Sample(quantity=probe.quantity, unit="s", values=1 / values, note=f"{probe.by}; the median counts")
+    unit = "B/s" if "bytes" in probe.quantity else "FLOP/s"
+    return Sample(quantity=probe.quantity, unit=unit, values=values, note=f"by {probe.by}; the best reading counts")
+
+
+def _fastest(quantity: str, measured: Sequence[Sample]) -> Sample | Unavailable:
+    found = [sample for sample in measured if sample.quantity == quantity]
+    if found:
+        return max(found, key=best)
+    return Unavailable(quantity=quantity, reason=f"needs the 'torch' extra: {_WITHOUT_TORCH[quantity]}")
+
+
+_WITHOUT_TORCH = {
+    "gemm_bf16_flops": "NumPy has no bfloat16",
+    "gemm_int8_flops": "NumPy's int8 product does not use the processor's int8 instructions (the 'onnx' extra will do)",
+    "dispatch_s": "it is the cost of an eager PyTorch operator",
+}
+
+
+def _products(quantity: str, by: str, works: Sequence[Work]) -> _Probe:
+    """Square products of `_SIDES`, in order: 2 n**3 operations each."""
+    return _Probe(quantity=quantity, by=by, work=tuple((2.0 * n**3, w) for n, w in zip(_SIDES, works, strict=True)))
+
+
+def _fp32() -> _Probe:
     torch = _torch()
     if torch is None:
-        return _gemm("gemm_fp32_flops", seconds, [_numpy_product(side) for side in _SIDES], "NumPy")
-    products = [_torch_product(torch, torch.rand(side, side)) for side in _SIDES]
-    return _gemm("gemm_fp32_flops", seconds, products, "PyTorch")
+        return _products("gemm_fp32_flops", "NumPy", [_numpy_product(side) for side in _SIDES])
+    return _products("gemm_fp32_flops", "PyTorch", [_torch_product(torch, torch.rand(n, n)) for n in _SIDES])
 
 
-def _gemm_bf16(seconds: float) -> Sample | Unavailable:
+def _bf16() -> list[_Probe]:
     torch = _torch()
     if torch is None:
-        return Unavailable(quantity="gemm_bf16_flops", reason="needs the 'torch' extra: NumPy has no bfloat16")
-    products = [_torch_product(torch, torch.rand(side, side).bfloat16()) for side in _SIDES]
-    return _gemm("gemm_bf16_flops", seconds, products, "PyTorch")
+        return []
+    works = [_torch_product(torch, torch.rand(n, n).bfloat16()) for n in _SIDES]
+    return [_products("gemm_bf16_flops", "PyTorch", works)]
 
 
-def _gemm_int8(seconds: float, threads: int) -> Sample | Unavailable:
-    """The fastest int8 product among the engines that are installed."""
-    candidates = {"ONNX Runtime MatMulInteger": _onnx_int8(threads), "torch._int_mm": _torch_int8()}
-    available = {name: work for name, work in candidates.items() if work}
-    measured = [_gemm("gemm_int8_flops", seconds / len(available), work, name) for name, work in available.items()]
-    if not measured:
-        return Unavailable(quantity="gemm_int8_flops", reason="needs the 'onnx' or 'torch' extra for an int8 product")
-    return max(measured, key=best)
-
-
-def _gemm(quantity: str, seconds: float, products: Sequence[Work], by: str) -> Sample:
-    """FLOP/s of `products`, one for each of `_SIDES` in order."""
-    rates = [
-        2 * side**3 / took
-        for side, work in zip(_SIDES, products, strict=True)
-        for took in _timed(work, seconds / len(_SIDES))
-    ]
-    return Sample(quantity=quantity, unit="FLOP/s", values=np.array(rates), note=f"by {by}; the best reading counts")
-
-
-def _timed(work: Work, seconds: float) -> list[float]:
-    """Seconds of each repetition, for about `seconds`, after one that warms up."""
-    work()
-    took: list[float] = []
-    while sum(took) < seconds or len(took) < _LEAST_READINGS:
-        start = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - start)
-    return took
+def _int8(threads: int) -> list[_Probe]:
+    """One probe for each engine that is installed."""
+    engines = {"ONNX Runtime MatMulInteger": _onnx_int8(threads), "torch._int_mm": _torch_int8()}
+    return [_products("gemm_int8_flops", by, works) for by, works in engines.items() if works]
 
 
 def _torch() -> Any:
@@ -159,7 +196,7 @@ def _torch_int8() -> list[Work]:
     if torch is None or not hasattr(torch, "_int_mm"):
         return []
     operands = [torch.randint(-127, 127, (side, side), dtype=torch.int8) for side in _SIDES]
-    return [lambda a=a: torch._int_mm(a, a) for a in operands]
+    return [partial(torch._int_mm, a, a) for a in operands]
 
 
 def _onnx_int8(threads: int) -> list[Work]:
@@ -171,12 +208,13 @@ def _onnx_int8(threads: int) -> list[Work]:
     rng = np.random.default_rng(0)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a resting engine must not spin
     works: list[Work] = []
     for side in _SIDES:
         model = _int8_model(onnx, rng.integers(-127, 128, (side, side), dtype=np.int8))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         feed = {"a": rng.integers(0, 256, (side, side), dtype=np.uint8)}
-        works.append(lambda session=session, feed=feed: session.run(None, feed))
+        works.append(partial(session.run, None, feed))
     return works
 
 
@@ -194,18 +232,16 @@ def _int8_model(onnx: Any, weights: np.ndarray[Any, Any]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _copy_bandwidth(seconds: float, threads: int) -> Sample:
+def _copy(pool: ThreadPoolExecutor, threads: int) -> _Probe:
     source = np.ones(_array_bytes() // 8)
     target = np.zeros_like(source)
-    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
-    with ThreadPoolExecutor(threads) as pool:
-        took = _timed(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), seconds)
-    return Sample(
-        quantity="copy_bandwidth_bytes_per_s",
-        unit="B/s",
-        values=2 * source.nbytes / np.array(took),
-        note=f"read plus written, {threads} threads, arrays of {source.nbytes >> 20} MiB; the best reading counts",
-    )
+    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+
+    def copy() -> None:
+        list(pool.map(lambda pair: np.copyto(*pair), pairs))
+
+    by = f"NumPy, {threads} threads, arrays of {source.nbytes >> 20} MiB"
+    return _Probe(quantity="copy_bandwidth_bytes_per_s", by=by, work=((2.0 * source.nbytes, copy),))
 
 
 def _array_bytes() -> int:
@@ -220,17 +256,14 @@ def _last_level_cache_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cach
     return max((int(size[:-1]) * scale[size[-1]] for size in sizes if size[-1:] in scale), default=0)
 
 
-def _dispatch(seconds: float) -> Sample | Unavailable:
+def _dispatch() -> list[_Probe]:
     torch = _torch()
     if torch is None:
-        return Unavailable(quantity="dispatch_s", reason="needs the 'torch' extra: it is the cost of an eager operator")
+        return []
     x = torch.rand(16)
 
     def calls() -> None:
         for _ in range(_CALLS):
             torch.relu(x)
 
-    took = np.array(_timed(calls, seconds))
-    return Sample(
-        quantity="dispatch_s", unit="s", values=took / _CALLS, note="eager relu of 16 numbers; the median counts"
-    )
+    return [_Probe(quantity="dispatch_s", by="eager relu of 16 numbers", work=((float(_CALLS), calls),))]
