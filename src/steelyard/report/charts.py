@@ -1,0 +1,749 @@
+"""One function per chart: records in, an Altair chart out, or None where its records are absent.
+
+The same specifications are drawn by the page, by a notebook and by :func:`save_figures`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.errors import InvalidInput
+from steelyard.records import Comparison, Estimate, Finding, Measurement, Predictions, Requirement, RunRecords, Sample
+from steelyard.report import derive, numbers, tables, theme
+
+if TYPE_CHECKING:
+    import altair as alt
+
+__all__ = [
+    "CHARTS",
+    "confusion",
+    "control",
+    "control_words",
+    "forecasts",
+    "latency_boxes",
+    "latency_rounds",
+    "memory",
+    "operators",
+    "pareto",
+    "roofline",
+    "save_figures",
+    "throughput",
+]
+
+WIDTH = 640
+FORMATS = ("png", "svg", "pdf")
+MOST_POINTS = 400  # of one line; beyond, neighbours are joined by their median
+MOST_OPERATORS = 12
+MOST_CLASSES = 25
+
+Rows = list[dict[str, Any]]
+Timings = Mapping[str, NDArray[np.float64]]  # name -> (rounds, slots) seconds
+
+
+# --- candidates ------------------------------------------------------------------------------------
+
+
+def pareto(records: RunRecords) -> alt.LayerChart | None:
+    """Latency ratio against accuracy drop of every weighed candidate, with the region that the requirements allow."""
+    import altair as alt
+
+    rows = _pareto_rows(records)
+    if not rows:
+        return None
+    kinds = {"chosen": theme.CHOSEN, "finalist": theme.OTHERS[0], "weighed": theme.BASELINE, "baseline": theme.INK}
+    x = alt.X("ratio:Q", title="latency, candidate / baseline", scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y("drop:Q", title="accuracy drop, points (validation)", scale=alt.Scale(zero=True, nice=True))
+    base = alt.Chart(_data(rows)).encode(
+        x=x,
+        y=y,
+        color=_colour("standing", kinds, [r["standing"] for r in rows]),
+        tooltip=_tips(plan="plan", latency="shown_ratio", drop="shown_drop", size="size", stands="standing"),
+    )
+    across = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q")
+    upright = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("drop_low:Q"), y2="drop_high:Q")
+    names = (
+        base.transform_filter(alt.datum.label != "")
+        .mark_text(align="left", dx=9, dy=-9, limit=240)
+        .encode(text="label:N", color=alt.value(theme.INK))
+    )
+    region = _region(records.run.requirements, rows)
+    return _finish(
+        _layered(*region, across, upright, base.mark_circle(size=110, opacity=1), names),
+        "Speed against quality",
+        "Left is faster, down is better. Bars are 95 % intervals"
+        + ("; the tinted corner is what the requirements allow." if region else "."),
+        height=320,
+    )
+
+
+def forecasts(records: RunRecords) -> alt.LayerChart | None:
+    """Predicted gain against the gain that was then measured; on the diagonal the diagnosis was right."""
+    import altair as alt
+
+    pairs = [(p, e) for p, e in tables.forecast_rows(records) if e is not None and e.value > 0]
+    if not pairs:
+        return None
+    rows: Rows = [
+        {
+            "plan": str(p.plan),
+            "predicted": p.gain,
+            "ceiling": p.ceiling,
+            "obtained": 1 / e.value,
+            "low": _inverse(e.high, 1 / e.value),
+            "high": _inverse(e.low, 1 / e.value),
+            "shown": f"{numbers.significant(p.gain)}x (ceiling {numbers.significant(p.ceiling)}x)",
+            "shown_obtained": f"{numbers.significant(1 / e.value)}x",
+            "because": p.because,
+        }
+        for p, e in pairs
+    ]
+    ends = [v for r in rows for v in (r["predicted"], r["obtained"], r["low"], r["high"])]
+    domain = [0.9 * min(ends), 1.15 * max(ends)]
+    scale = alt.Scale(type="log", domain=domain, nice=False)
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100) if domain[0] <= t <= domain[1]]
+    axis = alt.Axis(values=ticks, format="~g", labelExpr="datum.label + 'x'")
+    diagonal = (
+        alt.Chart(_data([{"predicted": v, "obtained": v} for v in domain]))
+        .mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.5)
+        .encode(x="predicted:Q", y="obtained:Q")
+    )
+    base = alt.Chart(_data(rows)).encode(
+        x=alt.X("predicted:Q", scale=scale, axis=axis, title="predicted gain"),
+        y=alt.Y("obtained:Q", scale=scale, axis=axis, title="obtained gain"),
+        tooltip=_tips(plan="plan", predicted="shown", obtained="shown_obtained", because="because"),
+    )
+    spread = base.mark_rule(color=theme.CHOSEN, strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
+    return _finish(
+        _layered(diagonal, spread, base.mark_circle(size=110, color=theme.CHOSEN, opacity=1)),
+        "Predicted against obtained",
+        "Gain is baseline latency / candidate latency. Above the dashed line the candidate did better than predicted.",
+        height=320,
+    )
+
+
+def _pareto_rows(records: RunRecords) -> Rows:
+    before = records.baseline.on("validation") if records.baseline else None
+    rows: Rows = []
+    for trial in records.trials:
+        ratio = derive.trial_ratio(trial)
+        drop = derive.accuracy_drop(before, trial.after.on("validation") if trial.after else None)
+        if ratio is None or drop is None or trial.refusal is not None:
+            continue
+        stored = derive.reading(trial.after, "stored_bytes")
+        standing = derive.standing(records, trial)
+        rows.append(
+            {
+                "plan": str(trial.plan),
+                "label": str(trial.plan) if standing == "chosen" else "",
+                "standing": standing,
+                "ratio": ratio.value,
+                "low": ratio.low,
+                "high": _finite(ratio.high, ratio.value),
+                "drop": 100 * drop.value,
+                "drop_low": 100 * drop.low,
+                "drop_high": 100 * drop.high,
+                "shown_ratio": numbers.ratio(ratio.value, ratio.low, ratio.high),
+                "shown_drop": numbers.points(drop.value, drop.low, drop.high),
+                "size": numbers.size(stored.value) if isinstance(stored, Sample) else "unavailable",
+            }
+        )
+    if rows:
+        here = {"plan": "baseline", "label": "", "standing": "baseline", "size": "", "drop": 0.0, "ratio": 1.0}
+        spans = {"low": 1.0, "high": 1.0, "drop_low": 0.0, "drop_high": 0.0}
+        rows.append({**here, **spans, "shown_ratio": "1x", "shown_drop": "0 points"})
+    return rows
+
+
+def _region(requirements: Sequence[Requirement], rows: Rows) -> list[alt.Chart]:
+    """The rectangle that a latency ratio and an accuracy drop allow; an absent one leaves its side open."""
+    import altair as alt
+
+    limits = {(r.quantity, r.kind): r.limit for r in requirements}
+    ratio, drop = limits.get(("latency", "max_ratio")), limits.get(("accuracy", "max_drop"))
+    if ratio is None and drop is None:
+        return []
+    right = ratio if ratio is not None else max(r["high"] for r in rows)
+    top = 100 * drop if drop is not None else max(r["drop_high"] for r in rows)
+    bottom = min(0.0, *(r["drop_low"] for r in rows))
+    corner = [{"x": 0.0, "x2": right, "y": bottom, "y2": top}]
+    allowed = alt.Chart(_data(corner)).mark_rect(color=theme.BAND, opacity=0.7)
+    return [allowed.encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")]
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+def latency_boxes(records: RunRecords) -> alt.LayerChart | None:
+    """Box plots of one inference, one per model."""
+    import altair as alt
+
+    timings = _timings(records)
+    if not timings:
+        return None
+    factor, unit = _time_unit(timings)
+    rows = [_box(name, values, factor, unit) for name, values in timings.items()]
+    colours = _model_colours(records, list(timings))
+    base = alt.Chart(_data(rows)).encode(
+        y=alt.Y("model:N", title=None, sort=list(timings)),
+        color=_colour("model", colours, list(timings), legend=False),
+        tooltip=_tips(
+            model="model", median="shown_median", quartiles="shown_quartiles", range="shown_range", readings="n"
+        ),
+    )
+    x = alt.X("p5:Q", title=f"latency, {unit}", scale=alt.Scale(zero=True))
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
+    boxes = base.mark_bar(size=18, cornerRadius=2).encode(x="q1:Q", x2="q3:Q")
+    medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
+    low = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="least:Q")
+    high = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="most:Q")
+    return _finish(
+        _layered(whiskers, boxes, medians, low, high),
+        "Latency of one inference",
+        "Box: the middle half. Line: 5 % to 95 %. Tick: median. Dots: the fastest and the slowest reading.",
+        height=44 * len(rows) + 20,
+    )
+
+
+def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
+    """Latency over the run, slot after slot: drift and outliers as they happened, none removed."""
+    import altair as alt
+
+    timings = _timings(records)
+    if not timings:
+        return None
+    factor, unit = _time_unit(timings)
+    rows = [row for name, values in timings.items() for row in _slots(name, values, factor)]
+    every = [r["latency"] for r in rows]
+    wide = max(every) > 2 * min(every)
+    scale = alt.Scale(type="log", nice=False, padding=14) if wide else alt.Scale(zero=False)
+    lines = (
+        alt.Chart(_data(rows))
+        .mark_line(strokeWidth=1.4, clip=True)
+        .encode(
+            x=alt.X("slot:Q", title="slot, in the order they were taken", axis=alt.Axis(grid=False)),
+            y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")),
+            color=_colour("model", _model_colours(records, list(timings)), list(timings)),
+            tooltip=[
+                *_tips(model="model", round="round"),
+                alt.Tooltip("slot:Q", title="slot"),
+                alt.Tooltip("latency:Q", title=unit, format=".4~g"),
+            ],
+        )
+    )
+    starts = [{"slot": s} for s in sorted({r["start"] for r in rows}) if s]
+    seams = alt.Chart(_data(starts)).mark_rule(color=theme.GRID, strokeDash=[2, 3]).encode(x="slot:Q")
+    joined = max(values.size for values in timings.values()) > MOST_POINTS
+    return _finish(
+        _layered(seams, lines),
+        "Latency over the run",
+        "Dotted lines part the rounds, each a fresh set of processes."
+        + (f" Neighbours are joined by their median to at most {MOST_POINTS} points a line." if joined else ""),
+        height=280,
+    )
+
+
+def control(records: RunRecords) -> alt.LayerChart | None:
+    """The A/A control round by round: a second copy of the baseline, which must come out as fast as the first."""
+    import altair as alt
+
+    verification = records.verification
+    if verification is None or "control" not in verification.comparison.arms:
+        return None
+    arm = verification.comparison.arms.index("control")
+    ratios = _round_ratios(verification.comparison, arm)
+    estimate = verification.control
+    rows = [{"round": i + 1, "ratio": r, "shown": numbers.ratio(r)} for i, r in enumerate(ratios)]
+    band = [{"low": estimate.low, "high": _finite(estimate.high, max(ratios))}]
+    alarm = verification.control_alarm
+    colour = theme.BROKEN if alarm else theme.MET
+    y = alt.Y("ratio:Q", title="copy / baseline", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=6))
+    layers = (
+        alt.Chart(_data(band)).mark_rect(color=colour, opacity=0.16).encode(y="low:Q", y2="high:Q"),
+        alt.Chart(_data([{"ratio": 1.0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(y="ratio:Q"),
+        alt.Chart(_data(rows))
+        .mark_circle(size=70, color=colour, opacity=1)
+        .encode(
+            x=alt.X("round:O", title="round", axis=alt.Axis(labelAngle=0)),
+            y=y,
+            tooltip=_tips(round="round", ratio="shown"),
+        ),
+    )
+    return _finish(
+        _layered(*layers),
+        "A/A control",
+        f"A second copy of the baseline against the first: {control_words(estimate)}, tinted. "
+        + (
+            "It found a difference where there is none, so time verdicts were downgraded."
+            if alarm
+            else "No false alarm."
+        ),
+        height=220,
+    )
+
+
+def control_words(estimate: Estimate) -> str:
+    """The control's ratio as a difference in per cent: three digits of a ratio near 1 would hide it."""
+    value, low, high = (numbers.fixed(100 * (end - 1), 2) for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} % ({low} to {high})"
+
+
+def throughput(records: RunRecords) -> alt.LayerChart | None:
+    """Examples per second over the batch size."""
+    import altair as alt
+
+    rows: Rows = [
+        {
+            "model": name,
+            "batch": int(sample.conditions["batch"]),  # type: ignore[arg-type]
+            "rate": sample.value,
+            "low": float(sample.values.min()),
+            "high": float(sample.values.max()),
+            "shown": numbers.quantity(sample.value, "1/s"),
+        }
+        for name, measurement in _models(records)
+        for sample in measurement.all("throughput_per_s")
+        if "batch" in sample.conditions
+    ]
+    if not rows:
+        return None
+    names = [name for name, _ in _models(records)]
+    batches = sorted({r["batch"] for r in rows})
+    base = alt.Chart(_data(rows)).encode(
+        x=alt.X(
+            "batch:Q",
+            title="batch size",
+            scale=alt.Scale(type="log", base=2),
+            axis=alt.Axis(values=batches, format="d"),
+        ),
+        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format="~s")),
+        color=_colour("model", _model_colours(records, names), names),
+        tooltip=_tips(model="model", batch="batch", rate="shown"),
+    )
+    spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
+    points = base.mark_circle(size=60, opacity=1)
+    return _finish(
+        _layered(base.mark_line(strokeWidth=2), spread, points),
+        "Throughput over batch size",
+        "Median of the readings; bars are their range.",
+        height=280,
+    )
+
+
+def operators(records: RunRecords) -> alt.LayerChart | None:
+    """Time of each operator in one inference of the baseline."""
+    import altair as alt
+
+    before = derive.compared(records).before or records.baseline
+    samples = before.all("operator_s") if before else ()
+    if not samples:
+        return None
+    rows = _operator_rows(samples)
+    factor, unit = _scaled_time(max(r["s"] for r in rows))
+    for row in rows:
+        row["time"] = row["s"] / factor
+    base = alt.Chart(_data(rows)).encode(
+        y=alt.Y("operator:N", title=None, sort=[r["operator"] for r in rows]),
+        x=alt.X("time:Q", title=f"{unit} per inference"),
+        tooltip=_tips(operator="operator", time="shown", share="share"),
+    )
+    bars = base.mark_bar(color=theme.CHOSEN, cornerRadiusEnd=2, size=16)
+    shares = base.mark_text(align="left", dx=6, color=theme.MUTED).encode(text="share:N")
+    return _finish(
+        _layered(bars, shares),
+        "Where the baseline's time goes",
+        "Time per operator in one inference, and its share of the operators' total.",
+        height=26 * len(rows) + 20,
+    )
+
+
+# --- memory and machine ----------------------------------------------------------------------------
+
+
+def memory(records: RunRecords) -> alt.LayerChart | None:
+    """Peak memory of a fresh process, split into what stood before loading, what loading and what running added."""
+    import altair as alt
+
+    rows = [row for name, measurement in _models(records) for row in _memory_rows(name, measurement)]
+    if not rows:
+        return None
+    parts = {"before load": theme.CONTROL, "loading adds": theme.CHOSEN, "running adds": theme.OTHERS[0]}
+    names = list(dict.fromkeys(r["model"] for r in rows))
+    bars = (
+        alt.Chart(_data(rows))
+        .mark_bar(size=26, cornerRadius=1)
+        .encode(
+            y=alt.Y("model:N", title=None, sort=names),
+            x=alt.X("low:Q", title="memory, MB", axis=alt.Axis(format="~s")),
+            x2="high:Q",
+            color=_colour("part", parts, list(parts)),
+            tooltip=_tips(model="model", part="part", memory="shown", total="total"),
+        )
+    )
+    return _finish(
+        _layered(bars),
+        "Memory of a fresh process",
+        "Resident memory: before the model is loaded, added by loading, added by running one batch.",
+        height=56 * len(names) + 20,
+    )
+
+
+def roofline(records: RunRecords) -> alt.LayerChart | None:
+    """This machine's measured ceilings, and where the model stands under them (Williams et al. 2009)."""
+    import altair as alt
+
+    peaks = {p.quantity: p.value for p in records.run.peaks if isinstance(p, Sample)}
+    bandwidth = peaks.get("copy_bandwidth_bytes_per_s")
+    kinds = [(name, peaks[f"gemm_{name}_flops"]) for name in ("fp32", "bf16", "int8") if f"gemm_{name}_flops" in peaks]
+    if not bandwidth or not kinds:
+        return None
+    model = _placed(records.findings)
+    rows = _roof_rows(kinds, bandwidth, [r["intensity"] for r in model])
+    log = alt.Scale(type="log", nice=False)
+    ceilings = (
+        alt.Chart(_data(rows))
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X(
+                "intensity:Q",
+                scale=log,
+                title="arithmetic intensity, FLOP per byte",
+                axis=_decades([r["intensity"] for r in rows]),
+            ),
+            y=alt.Y("flops:Q", scale=alt.Scale(type="log"), title="FLOP/s", axis=_decades([r["flops"] for r in rows])),
+            color=_colour(
+                "ceiling",
+                dict(zip([r["ceiling"] for r in rows], _kind_colours(rows), strict=True)),
+                [r["ceiling"] for r in rows],
+            ),
+            tooltip=_tips(ceiling="ceiling", intensity="shown_intensity", bound="shown"),
+        )
+    )
+    point = (
+        alt.Chart(_data(model))
+        .mark_point(size=150, filled=True, shape="diamond", color=theme.INK, opacity=1)
+        .encode(
+            x="intensity:Q", y="flops:Q", tooltip=_tips(model="name", intensity="shown_intensity", achieved="shown")
+        )
+    )
+    word = (
+        alt.Chart(_data(model))
+        .mark_text(align="left", dx=11, dy=4, fontWeight="bold")
+        .encode(x="intensity:Q", y="flops:Q", text="name:N")
+    )
+    return _finish(
+        _layered(ceilings, *((point, word) if model else ())),
+        "Roofline of this machine",
+        f"Sloped: copy bandwidth, {numbers.quantity(bandwidth, 'byte/s')}. Flat: measured matrix-multiply peaks. "
+        + ("The diamond is the baseline." if model else "The model's place was not measured."),
+        height=320,
+    )
+
+
+def confusion(records: RunRecords) -> alt.LayerChart | None:
+    """Confusion matrix, each row a true class, as the share of that class."""
+    import altair as alt
+
+    pair = derive.compared(records)
+    shown = pair.after if pair.after is not None else pair.before
+    made = shown.on(pair.split) if shown is not None else None
+    if made is None or made.classes > MOST_CLASSES:
+        return None
+    rows = _confusion_rows(made, records.run.contract.labels)
+    names = list(dict.fromkeys(r["true"] for r in rows))
+    cells = (
+        alt.Chart(_data(rows))
+        .mark_rect(stroke=theme.GRID, strokeWidth=0.5)
+        .encode(
+            x=alt.X("predicted:N", title="predicted", sort=names, axis=alt.Axis(labelAngle=-45, labelLimit=90)),
+            y=alt.Y("true:N", title="true", sort=names, axis=alt.Axis(labelLimit=110)),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(type="sqrt", domain=[0, 1], range=list(theme.SHADES)),
+                legend=None,
+            ),
+            tooltip=_tips(true="true", predicted="predicted", examples="count", share="shown"),
+        )
+    )
+    return _finish(
+        _layered(cells),
+        f"Confusion of {pair.plan} ({pair.split})",
+        "Share of each true class, on a square-root colour scale so that rare mistakes show.",
+        height=max(180, 26 * len(names)),
+    )
+
+
+# --- saving ----------------------------------------------------------------------------------------
+
+CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
+    "pareto": pareto,
+    "forecasts": forecasts,
+    "latency_boxes": latency_boxes,
+    "latency_rounds": latency_rounds,
+    "control": control,
+    "throughput": throughput,
+    "operators": operators,
+    "memory": memory,
+    "roofline": roofline,
+    "confusion": confusion,
+}
+
+
+def save_figures(records: RunRecords, folder: Path, formats: Iterable[str] = FORMATS) -> tuple[Path, ...]:
+    """Writes every chart whose records are present as ``folder/<name>.<format>``; needs no browser.
+
+    Raises `InvalidInput` for a format other than png, svg and pdf.
+    """
+    wanted = tuple(formats)
+    for unknown in set(wanted) - set(FORMATS):
+        raise InvalidInput(f"figures are written as {', '.join(FORMATS)}; got {unknown!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = ((name, draw(records)) for name, draw in CHARTS.items())
+    return tuple(
+        _saved(chart, folder / f"{name}.{kind}", kind) for name, chart in charts if chart is not None for kind in wanted
+    )
+
+
+def _saved(chart: alt.LayerChart, path: Path, kind: str) -> Path:
+    import vl_convert
+
+    spec = json.dumps(chart.to_dict())
+    settings = {**theme.config(), "background": "white"}
+    if kind == "svg":
+        path.write_text(vl_convert.vegalite_to_svg(spec, config=settings), encoding="utf-8")
+    elif kind == "pdf":
+        path.write_bytes(vl_convert.vegalite_to_pdf(spec, config=settings))
+    else:
+        path.write_bytes(vl_convert.vegalite_to_png(spec, scale=2, config=settings))
+    return path
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def _models(records: RunRecords) -> list[tuple[str, Measurement]]:
+    pair = derive.compared(records)
+    sides = (("baseline", pair.before or records.baseline), (str(pair.plan), pair.after))
+    return [(name, m) for name, m in sides if m is not None]
+
+
+def _timings(records: RunRecords) -> Timings:
+    """Times of one inference of every model that took turns; of the baseline alone where none did."""
+    verification = records.verification
+    if verification is not None:
+        return _arms(verification.comparison)
+    quick = [t.comparison for t in records.trials if t.comparison is not None]
+    if quick:
+        return {name: values for comparison in quick for name, values in _arms(comparison).items()}
+    sample = derive.reading(records.baseline, "latency_s", batch=1)
+    if not isinstance(sample, Sample) or not sample.values.size:
+        return {}
+    return {"baseline": _by_block(sample)}
+
+
+def _arms(comparison: Comparison) -> Timings:
+    return {name: comparison.seconds[:, :, i] for i, name in enumerate(comparison.arms)}
+
+
+def _by_block(sample: Sample) -> NDArray[np.float64]:
+    """(blocks, readings); ragged blocks are laid end to end as one."""
+    if sample.blocks is not None:
+        sizes = np.unique(sample.blocks, return_counts=True)[1]
+        if np.all(sizes == sizes[0]):
+            return sample.values[np.argsort(sample.blocks, kind="stable")].reshape(len(sizes), -1)
+    return sample.values.reshape(1, -1)
+
+
+def _box(name: str, seconds: NDArray[np.float64], factor: float, unit: str) -> dict[str, Any]:
+    values = seconds[np.isfinite(seconds)] / factor
+    keys = ("least", "p5", "q1", "median", "q3", "p95", "most")
+    row = dict(zip(keys, np.quantile(values, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)).tolist(), strict=True))
+    text = {key: numbers.significant(value) for key, value in row.items()}
+    return {
+        "model": name,
+        **row,
+        "n": f"{values.size:,}",
+        "shown_median": f"{text['median']} {unit}",
+        "shown_quartiles": f"{text['q1']} to {text['q3']} {unit}",
+        "shown_range": f"{text['least']} to {text['most']} {unit}",
+    }
+
+
+def _slots(name: str, seconds: NDArray[np.float64], factor: float) -> Rows:
+    """Points of one line. Rounds stay apart: only neighbours within a round are joined."""
+    rounds, slots = seconds.shape
+    step = max(1, math.ceil(seconds.size / MOST_POINTS))
+    return [
+        {
+            "model": name,
+            "round": r + 1,
+            "slot": r * slots + s,
+            "start": r * slots,
+            "latency": float(f"{np.nanmedian(seconds[r, s : s + step]) / factor:.5g}"),
+        }
+        for r in range(rounds)
+        for s in range(0, slots, step)
+        if np.isfinite(seconds[r, s : s + step]).any()
+    ]
+
+
+def _round_ratios(comparison: Comparison, arm: int) -> list[float]:
+    logs = np.log(comparison.seconds[:, :, arm] / comparison.seconds[:, :, 0])
+    return [float(np.exp(np.median(row[np.isfinite(row)]))) for row in logs if np.isfinite(row).any()]
+
+
+def _operator_rows(samples: Sequence[Sample]) -> Rows:
+    ordered = sorted(samples, key=lambda s: -s.value)
+    total = sum(s.value for s in ordered) or 1.0
+    shown = [(str(s.conditions.get("operator", "unnamed")), s.value) for s in ordered[:MOST_OPERATORS]]
+    rest = ordered[MOST_OPERATORS:]
+    if rest:
+        shown.append((f"{len(rest)} others", sum(s.value for s in rest)))
+    return [
+        {"operator": name, "s": s, "shown": numbers.seconds(s), "share": f"{100 * s / total:.1f} %"}
+        for name, s in shown
+    ]
+
+
+def _memory_rows(name: str, measurement: Measurement) -> Rows:
+    """Stacked parts; a step that released memory is drawn empty, with its true value in the tooltip."""
+    keys = ("memory_before_load_bytes", "memory_loaded_bytes", "memory_running_bytes")
+    readings = [measurement.get(key) for key in keys]
+    levels = [r.value for r in readings if isinstance(r, Sample)]
+    if len(levels) < len(keys):
+        return []
+    total, start, rows = numbers.size(levels[-1]), 0.0, []
+    for part, low, high in zip(("before load", "loading adds", "running adds"), [0.0, *levels], levels, strict=False):
+        end = max(start, high)
+        row = {"model": name, "part": part, "low": start / 1e6, "high": end / 1e6, "total": total}
+        rows.append({**row, "shown": numbers.size(high - low)})
+        start = end
+    return rows
+
+
+def _placed(findings: Sequence[Finding]) -> Rows:
+    keys = ("intensity_flop_per_byte", "achieved_flops")
+    found = next((f.evidence for f in findings if all(f.evidence.get(k, 0) > 0 for k in keys)), None)
+    if found is None:
+        return []
+    intensity, flops = found[keys[0]], found[keys[1]]
+    shown = {"shown_intensity": numbers.significant(intensity), "shown": numbers.quantity(flops, "FLOP/s")}
+    return [{"name": "baseline", "intensity": intensity, "flops": flops, **shown}]
+
+
+def _roof_rows(kinds: Sequence[tuple[str, float]], bandwidth: float, placed: Sequence[float]) -> Rows:
+    ridges = [peak / bandwidth for _, peak in kinds]
+    left, right = min(0.5, *placed, *ridges) / 2, max(*placed, *ridges) * 4
+    return [
+        {
+            "ceiling": f"{name}, {numbers.quantity(peak, 'FLOP/s')}",
+            "kind": name,
+            "intensity": x,
+            "flops": min(peak, bandwidth * x),
+            "shown_intensity": numbers.significant(x),
+            "shown": numbers.quantity(min(peak, bandwidth * x), "FLOP/s"),
+        }
+        for (name, peak), ridge in zip(kinds, ridges, strict=True)
+        for x in (left, ridge, right)
+    ]
+
+
+def _kind_colours(rows: Rows) -> list[str]:
+    colours = {"fp32": theme.CHOSEN, "bf16": theme.OTHERS[0], "int8": theme.OTHERS[1]}
+    return [colours[row["kind"]] for row in rows]
+
+
+def _confusion_rows(made: Predictions, labels: Sequence[str]) -> Rows:
+    counts = np.zeros((made.classes, made.classes), dtype=np.int64)
+    np.add.at(counts, (made.labels, made.predicted), 1)
+    totals = counts.sum(axis=1)
+    names = [labels[i] if i < len(labels) else str(i) for i in range(made.classes)]
+    return [
+        {
+            "true": names[t],
+            "predicted": names[p],
+            "count": int(counts[t, p]),
+            "share": float(counts[t, p] / totals[t]) if totals[t] else 0.0,
+            "shown": f"{100 * counts[t, p] / totals[t]:.1f} %" if totals[t] else "undefined: no examples",
+        }
+        for t in range(made.classes)
+        for p in range(made.classes)
+    ]
+
+
+# --- drawing ---------------------------------------------------------------------------------------
+
+
+def _data(rows: Rows) -> alt.InlineData:
+    import altair as alt
+
+    return alt.InlineData(values=rows)
+
+
+def _layered(*charts: alt.Chart) -> alt.LayerChart:
+    import altair as alt
+
+    return alt.LayerChart(layer=list(charts))
+
+
+def _finish(chart: alt.LayerChart, title: str, subtitle: str, height: int) -> alt.LayerChart:
+    import altair as alt
+
+    words = alt.TitleParams(text=title, subtitle=textwrap.wrap(subtitle, 92))
+    return chart.properties(width=WIDTH, height=height, title=words, description=f"{title}. {subtitle}")
+
+
+def _colour(field: str, colours: Mapping[str, str], shown: Sequence[str], *, legend: bool = True) -> alt.Color:
+    import altair as alt
+
+    domain = [name for name in colours if name in set(shown)]
+    scale = alt.Scale(domain=domain, range=[colours[name] for name in domain])
+    return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend() if legend else None)
+
+
+def _model_colours(records: RunRecords, names: Sequence[str]) -> dict[str, str]:
+    """Baseline and control in greys, the chosen or leading plan in the accent, the others in turn."""
+    lead = str(derive.compared(records).plan)
+    others = [n for n in names if n not in theme.MODELS and n != lead]
+    turn = {name: theme.OTHERS[i % len(theme.OTHERS)] for i, name in enumerate(others)}
+    accent = {} if lead in theme.MODELS else {lead: theme.CHOSEN}
+    return {**theme.MODELS, **accent, **turn}
+
+
+def _tips(**fields: str) -> list[alt.Tooltip]:
+    import altair as alt
+
+    return [alt.Tooltip(f"{name}:N", title=title) for title, name in fields.items()]
+
+
+def _decades(values: Sequence[float]) -> alt.Axis:
+    """A logarithmic axis with a line at each power of ten."""
+    import altair as alt
+
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return alt.Axis(format="~s", values=[10.0**e for e in range(first, last + 1)])
+
+
+def _time_unit(timings: Timings) -> tuple[float, str]:
+    return _scaled_time(max(float(np.nanmedian(values)) for values in timings.values()))
+
+
+def _scaled_time(seconds: float) -> tuple[float, str]:
+    scales = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+    return next(((scale, unit) for scale, unit in scales if seconds >= scale), scales[-1])
+
+
+def _finite(value: float, fallback: float) -> float:
+    return value if math.isfinite(value) else fallback
+
+
+def _inverse(value: float, fallback: float) -> float:
+    """1 / value; an unbounded end of an interval is drawn at the point itself."""
+    return 1 / value if value > 0 and math.isfinite(value) else fallback
