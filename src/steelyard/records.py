@@ -83,6 +83,7 @@ class Contract:
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    resize: Literal["crop", "stretch"] = "crop"  # how a picture of another size is fitted to `shape`
     outputs: Literal["logits", "probabilities"] = "logits"
     labels: tuple[str, ...] = ()  # class names, in the order of the output columns
     task: Literal["classification"] = "classification"

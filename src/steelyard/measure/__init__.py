@@ -1,0 +1,1 @@
+"""From an artifact to a `Measurement`: fresh processes, raw readings."""

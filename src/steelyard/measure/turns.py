@@ -1,0 +1,105 @@
+"""Arms taking turns: the only way two times are compared (see docs/measuring.md).
+
+A round is a set of fresh processes, one for each arm, all alive at once. They run one at a time, in short slots: one
+slot is a pass over all arms in random order, the next the same order backwards (ABBA or BAAB), so that drift of the
+machine falls on all arms alike. A round's reading for an arm is the median of its slots' log-ratios to arm 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.measure.process import Child, Limits
+from steelyard.probe.host import load_now
+from steelyard.records import Comparison
+
+__all__ = ["TurnSettings", "log_ratios", "take_turns"]
+
+WORKER = "steelyard.measure.worker:Worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSettings:
+    """How long arms take turns. Times in seconds."""
+
+    rounds: int = 10
+    slots: int = 12
+    slot_s: float = 0.03
+    warm_s: float = 0.25
+    rest_s: float = 0.004  # before each turn, for the threads of the arm that just ran to go to sleep
+    batch: int = 1
+    seed: int = 0
+
+
+def take_turns(
+    arms: Mapping[str, Path],
+    inputs: Path,
+    settings: TurnSettings,
+    *,
+    limits: Limits | None = None,
+    log: Path | None = None,
+    on_round: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Time every arm's artifact in `settings.rounds` rounds of fresh processes.
+
+    The first arm is the baseline. `inputs` is an .npy file of model-ready examples. Raises `WorkerFailed` where an arm
+    dies; `on_round` is told how many rounds are done.
+    """
+    rng = np.random.default_rng(settings.seed)
+    seconds = np.empty((settings.rounds, settings.slots, len(arms)))
+    order = np.empty(seconds.shape, dtype=np.int32)
+    flags: list[str] = []
+    for done in range(settings.rounds):
+        before = load_now()
+        order[done] = _abba(rng, settings.slots, len(arms))
+        seconds[done] = _round(arms, inputs, settings, order[done], limits, log)
+        flags += [f"round {done + 1}: {flag}" for flag in load_now().since(before).flags()]
+        if on_round is not None:
+            on_round(done + 1)
+    return Comparison(arms=tuple(arms), batch=settings.batch, seconds=seconds, order=order, flags=tuple(flags))
+
+
+def log_ratios(comparison: Comparison, arm: int | str) -> NDArray[np.float64]:
+    """One reading per round: the median over slots of log(arm / baseline)."""
+    index = comparison.arms.index(arm) if isinstance(arm, str) else arm
+    slots = np.log(comparison.seconds[:, :, index] / comparison.seconds[:, :, 0])
+    return np.asarray(np.median(slots, axis=1), dtype=np.float64)
+
+
+def _round(
+    arms: Mapping[str, Path],
+    inputs: Path,
+    settings: TurnSettings,
+    order: NDArray[np.int32],
+    limits: Limits | None,
+    log: Path | None,
+) -> NDArray[np.float64]:
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(WORKER, limits=limits, log=log)) for _ in arms]
+        for child, folder in zip(children, arms.values(), strict=True):
+            child.start("load", folder=str(folder), inputs=str(inputs))
+        for child in children:
+            child.result()
+        for child in children:
+            child.call("first")
+            child.call("warm", batch=settings.batch, seconds=settings.warm_s)
+        seconds = np.empty((len(order), len(children)))
+        for slot, places in enumerate(order):
+            for arm in np.argsort(places):
+                time.sleep(settings.rest_s)
+                times = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
+                seconds[slot, arm] = np.median(times)
+        return seconds
+
+
+def _abba(rng: np.random.Generator, slots: int, arms: int) -> NDArray[np.int32]:
+    """Places of the arms in each slot: random orders, each followed by its reverse."""
+    rows = [rng.permutation(arms) for _ in range((slots + 1) // 2)]
+    return np.array([row for r in rows for row in (r, arms - 1 - r)][:slots], dtype=np.int32)

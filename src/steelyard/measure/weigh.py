@@ -1,0 +1,191 @@
+"""Everything read from one artifact in one fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.counts.parameters import stored_bytes
+from steelyard.errors import WorkerFailed
+from steelyard.measure.process import Child, Limits
+from steelyard.measure.turns import WORKER
+from steelyard.metrics.classification import probabilities
+from steelyard.probe.energy import energy, read_counters
+from steelyard.probe.host import environment
+from steelyard.records import Contract, Environment, Measurement, Predictions, Sample, Scalar, Unavailable
+from steelyard.stats.changepoint import steady_from
+from steelyard.subject.artifact import Artifact
+from steelyard.subject.splits import read_split
+
+__all__ = ["WeighSettings", "predictions", "weigh"]
+
+Reading = Sample | Unavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighSettings:
+    """What to read and for how long. Times in seconds."""
+
+    warm_s: float = 0.4
+    latency_s: float = 1.5
+    sweep: tuple[int, ...] = (1, 4, 16)
+    sweep_s: float = 0.3
+    operator_runs: int = 10
+    split: str | None = None
+    evaluate_batch: int = 64
+    count: bool = False  # parameters and MACs
+
+
+def weigh(
+    artifact: Artifact,
+    inputs: Path,
+    settings: WeighSettings,
+    *,
+    data: Path | None = None,
+    host: Environment | None = None,
+    limits: Limits | None = None,
+    log: Path | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Load the artifact in a fresh process and read cost, and quality on `settings.split`.
+
+    Raises `WorkerFailed` with the kind ``parity`` where its outputs are not those of the model it was saved from.
+    """
+    host = host or environment()
+    say = on_step or (lambda _: None)
+    with Child(WORKER, limits=limits, log=log) as child:
+        say("loading")
+        readings: list[Reading] = list(_loading(child, artifact, inputs))
+        _check_parity(child, artifact)
+        say("timing")
+        readings += _timing(child, settings, host)
+        say("operators")
+        readings += _operators(child, settings.operator_runs)
+        if settings.count:
+            readings += child.call("count")
+        say("throughput")
+        readings += _sweep(child, settings)
+        made: tuple[Predictions, ...] = ()
+        if settings.split is not None and data is not None:
+            say(f"quality on {settings.split}")
+            made = (_evaluate(child, artifact.contract, data, settings.split, settings.evaluate_batch),)
+    readings.append(_reading("stored_bytes", "byte", [stored_bytes(artifact.folder)], provenance="counted"))
+    return Measurement(subject=artifact.fingerprint(), environment=host, readings=tuple(readings), predictions=made)
+
+
+def predictions(outputs: NDArray[Any], labels: NDArray[np.int32], contract: Contract, split: str) -> Predictions:
+    """Per-example outcome from raw outputs ``(n, classes)``; ties go to the lower class, as in NumPy's argmax."""
+    shares = probabilities(outputs, contract.outputs)
+    return Predictions(
+        split=split,
+        labels=labels,
+        predicted=np.argmax(outputs, axis=1).astype(np.int32),
+        p_true=shares[np.arange(len(labels)), labels].astype(np.float32),
+        classes=outputs.shape[1],
+    )
+
+
+def _loading(child: Child, artifact: Artifact, inputs: Path) -> Iterable[Reading]:
+    units = {"load_s": "s", "first_prediction_s": "s"}
+    values = child.call("load", folder=str(artifact.folder), inputs=str(inputs)) | child.call("first")
+    return [_reading(name, units.get(name, "byte"), [value]) for name, value in values.items()]
+
+
+def _check_parity(child: Child, artifact: Artifact) -> None:
+    """The saved artifact in a clean process against the in-memory model it was saved from (V8)."""
+    path = artifact.folder / "parity.npz"
+    if not path.exists():
+        return
+    with np.load(path) as saved:
+        expected, inputs, tolerance = saved["outputs"], saved["inputs"], float(saved["tolerance"])
+    difference = float(np.abs(child.call("run", inputs=inputs) - expected).max())
+    allowed = tolerance * max(float(expected.std()), 1e-6)
+    if difference > allowed:
+        raise WorkerFailed(
+            "parity",
+            f"reloaded in a clean process, its outputs differ by up to {difference:.2g} from the model it was saved from "
+            f"(allowed {allowed:.2g})",
+        )
+
+
+def _timing(child: Child, settings: WeighSettings, host: Environment) -> Iterable[Reading]:
+    warm = child.call("warm", batch=1, seconds=settings.warm_s)
+    before = read_counters()
+    run = child.call("sustained", batch=1, seconds=settings.latency_s)
+    after = read_counters()
+    times = np.concatenate([warm, run["times"]])
+    steady = steady_from(times)
+    note = "no steady state: the times still drift at the end" if steady is None else ""
+    kept = times[len(warm) if steady is None else min(steady, len(times) // 2) :]
+    yield Sample(quantity="latency_s", unit="s", values=kept, conditions={"batch": 1}, note=note)
+    yield _reading("warmup_calls", "count", [len(times) - len(kept)])
+    peak = run["peak_bytes"]
+    yield (
+        Unavailable(quantity="memory_running_bytes", reason=peak.reason)
+        if isinstance(peak, Unavailable)
+        else _reading("memory_running_bytes", "byte", [peak])
+    )
+    yield _energy(run, peak, host, before, after)
+
+
+def _energy(run: Mapping[str, Any], peak: Any, host: Environment, before: Any, after: Any) -> Reading:
+    """Energy of one inference: that of the sustained run, divided by its calls."""
+    wall = float(np.sum(run["times"]))
+    resident = 0 if isinstance(peak, Unavailable) else int(peak)
+    whole = energy(wall, float(run["cpu_s"]), resident, host, before=before, after=after)
+    if isinstance(whole, Unavailable):
+        return Unavailable(quantity="energy_j", reason=whole.reason, conditions={"batch": 1})
+    return Sample(
+        quantity="energy_j",
+        unit="J",
+        values=whole.values / len(run["times"]),
+        conditions={"batch": 1},
+        provenance=whole.provenance,
+        note=whole.note,
+    )
+
+
+def _operators(child: Child, runs: int) -> Iterable[Reading]:
+    operators = child.call("operators", batch=1, runs=runs)
+    for name, (seconds, calls) in sorted(operators.items(), key=lambda item: -item[1][0]):
+        yield _reading("operator_s", "s", [seconds], {"operator": name})
+        yield _reading("operator_calls", "count", [calls], {"operator": name})
+
+
+def _sweep(child: Child, settings: WeighSettings) -> Iterable[Reading]:
+    for batch in settings.sweep:
+        try:
+            times = child.call("slot", batch=batch, seconds=settings.sweep_s)
+        except WorkerFailed as failure:
+            if failure.kind != "error":
+                raise
+            yield Unavailable(quantity="throughput_per_s", reason=str(failure), conditions={"batch": batch})
+            continue
+        yield _reading("throughput_per_s", "1/s", batch / times, {"batch": batch})
+
+
+def _evaluate(child: Child, contract: Contract, data: Path, split: str, batch: int) -> Predictions:
+    outputs = child.call("predict", folder=str(data), split=split, batch=batch)
+    return predictions(outputs, read_split(data, split).labels, contract, split)
+
+
+def _reading(
+    quantity: str,
+    unit: str,
+    values: Any,
+    conditions: Mapping[str, Scalar] | None = None,
+    *,
+    provenance: str = "measured",
+) -> Sample:
+    return Sample(
+        quantity=quantity,
+        unit=unit,
+        values=np.asarray(values, dtype=np.float64),
+        conditions=conditions or {},
+        provenance=provenance,
+    )

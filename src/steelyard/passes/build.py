@@ -1,0 +1,57 @@
+"""Applies a plan to the baseline, in a child process; every prefix of the chain is kept and reused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from steelyard.errors import CannotApply
+from steelyard.passes import to_pass
+from steelyard.passes.bench import Bench
+from steelyard.records import Plan, encode
+from steelyard.subject.artifact import Artifact, read_artifact, write_manifest
+
+__all__ = ["Builder", "artifact_folder"]
+
+
+def artifact_folder(root: Path, baseline: str, plan: Plan) -> Path:
+    """Where a plan's artifact lives: named by its steps and by a digest of steps and baseline weights."""
+    digest = hashlib.sha256(f"{baseline} {encode(plan)}".encode()).hexdigest()[:10]
+    return root / f"{'-'.join(step.name for step in plan.steps)}-{digest}"
+
+
+class Builder:
+    """The child's side of building (see `steelyard.measure.process`)."""
+
+    def build(self, baseline: str, root: str, plan: Plan, examples: str, data: str | None) -> str:
+        """Apply the plan's steps that are not on disk yet; the folder of the last artifact."""
+        artifact = read_artifact(Path(baseline))
+        fingerprint = artifact.fingerprint()
+        inputs = np.load(examples)
+        for count in range(1, len(plan.steps) + 1):
+            prefix = Plan(steps=plan.steps[:count])
+            folder = artifact_folder(Path(root), fingerprint, prefix)
+            if not (folder / "manifest.json").exists():
+                _apply(artifact, prefix, folder, inputs, Path(data) if data else None)
+            artifact = read_artifact(folder)
+        return str(artifact.folder)
+
+
+def _apply(source: Artifact, plan: Plan, folder: Path, inputs: np.ndarray, data: Path | None) -> None:
+    """Build beside the final place and rename, so that a kill leaves no half-made artifact under its name."""
+    step = plan.steps[-1]
+    technique = to_pass(step)
+    if source.engine not in technique.takes:
+        raise CannotApply(f"{step.name} starts from {' or '.join(sorted(technique.takes))}, not from {source.engine}")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    built = technique.apply(source, Bench(folder=part, examples=inputs, data=data))
+    np.savez(part / "parity.npz", inputs=inputs, outputs=built.outputs, tolerance=built.tolerance)
+    write_manifest(dataclasses.replace(built.artifact, plan=plan))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

@@ -1,0 +1,145 @@
+"""The only writer of run folders: one JSON line per record, appended and synced at once.
+
+A record is on disk before the next step begins, so a killed run loses at most the candidate in flight. A torn last
+line, the mark of a kill or a full disk, is cut off when the folder is opened again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from steelyard.errors import InvalidInput, RunFolderBusy, StorageFull
+from steelyard.records import (
+    Finding,
+    Measurement,
+    Outcome,
+    Run,
+    RunRecords,
+    Trial,
+    Verification,
+    decode,
+    encode,
+)
+
+__all__ = ["RunFolder", "read_records"]
+
+RECORDS = "records.jsonl"
+
+
+class RunFolder:
+    """A run folder held for writing. Use as a context manager; a second writer gets `RunFolderBusy`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: TextIO = (path / ".lock").open("w")
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunFolderBusy(f"another run is writing to {path}: wait for it, or give another --out") from None
+        _cut_torn_line(path / RECORDS)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def append(self, record: object) -> None:
+        """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""
+        line = (encode(record) + "\n").encode()
+        path = self.path / RECORDS
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, line)
+                os.fsync(descriptor)
+            except OSError as error:
+                os.ftruncate(descriptor, size)
+                raise _cannot_write(path, error) from None
+        finally:
+            os.close(descriptor)
+
+    def records(self) -> RunRecords | None:
+        """What the folder holds so far, or None for a fresh one."""
+        return read_records(self.path) if (self.path / RECORDS).exists() else None
+
+
+def read_records(folder: Path) -> RunRecords:
+    """A run folder's records, grouped. Later records of a kind replace earlier ones; trials and findings add up.
+
+    Raises `InvalidInput` naming the line for a damaged file, `SchemaTooNew` for one from a newer version.
+    """
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
+    single: dict[type, Any] = {}
+    findings: tuple[Finding, ...] = ()
+    trials: list[Trial] = []
+    for record in _lines(path):
+        if isinstance(record, Trial):
+            trials.append(record)
+        elif isinstance(record, tuple):
+            findings = record
+        else:
+            single[type(record)] = record
+    run = single.get(Run)
+    if run is None:
+        raise InvalidInput(f"{path} does not begin with a run: it is not a Steelyard run folder")
+    return RunRecords(
+        run=run,
+        baseline=single.get(Measurement),
+        findings=findings,
+        trials=tuple(trials),
+        verification=single.get(Verification),
+        outcome=single.get(Outcome),
+    )
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return  # torn by a kill; everything before it counts
+            try:
+                yield decode(line)
+            except InvalidInput as error:
+                raise type(error)(f"{path}, line {number}: {error}") from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _cannot_write(path: Path, error: OSError) -> InvalidInput | StorageFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageFull(
+            f"no space left to write {path}; what was recorded before is safe: free some space and run the same command again to go on"
+        )
+    return InvalidInput(f"cannot write to {path}: {error.strerror}")

@@ -1,0 +1,1 @@
+"""From words to a live model with data, and from an artifact on disk to something that runs."""

@@ -1,0 +1,325 @@
+"""From the user's words to labelled splits: built-in digits, files, folders, tables or a Dataset.
+
+Each reader returns :class:`Splits` of raw examples in the model's layout. Pictures stay uint8 (0-255), so
+the contract's ``scale``, ``mean`` and ``std`` say how they become inputs. A PyTorch Dataset gives tensors that
+are used as they come: there the contract's normalisation only describes what the Dataset already did, and should
+be left at its neutral default unless `predict` is to start from pictures.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.errors import InvalidInput, MissingExtra
+from steelyard.records import Contract, Scalar
+from steelyard.subject.contract import picture
+from steelyard.subject.splits import Split, Splits
+
+__all__ = ["dataset", "digits", "idx", "image_folder", "npz", "read_data", "table"]
+
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+
+
+def read_data(words: str, contract: Contract, *, seed: int = 0, options: Mapping[str, Scalar] | None = None) -> Splits:
+    """The splits that `words` name: ``digits``, a folder, an .npz, .csv or .parquet file.
+
+    A folder holds either idx files (MNIST, Fashion-MNIST) or one folder of pictures per class, directly or under
+    ``train`` and ``val``/``test``. Raises `InvalidInput` where nothing readable is there.
+    """
+    options = options or {}
+    if words == "digits":
+        return digits(seed=seed)
+    path = Path(words)
+    if not path.exists():
+        raise InvalidInput(f"no such data: {words} (give 'digits', a folder, or an .npz, .csv or .parquet file)")
+    if path.is_dir():
+        if any(path.glob("*-images-idx3-ubyte*")):
+            return idx(path, labels=contract.labels, seed=seed)
+        return image_folder(path, contract, seed=seed)
+    if path.suffix == ".npz":
+        return npz(path, labels=contract.labels, seed=seed)
+    if path.suffix in (".csv", ".parquet"):
+        return table(path, label=options.get("label"), labels=contract.labels, seed=seed)
+    raise InvalidInput(f"cannot read data from {words}: give a folder, or an .npz, .csv or .parquet file")
+
+
+def digits(*, seed: int = 0) -> Splits:
+    """scikit-learn's 1,797 digits as pictures of 1x8x8, grey levels 0-255, split 6:2:2."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtra("torch", needed_for="the built-in digits") from None
+    raw, labels = load_digits(return_X_y=True)
+    pixels = np.round(raw.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    everything = Split(raw=pixels, labels=labels.astype(np.int32))
+    return Splits.of(everything, labels=tuple("0123456789"), seed=seed)
+
+
+def idx(folder: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
+    """MNIST's file format (``train-images-idx3-ubyte[.gz]`` and its three companions) as pictures of 1xHxW.
+
+    The set's own test split is kept; validation is carved from training. With only one pair of files the whole is
+    split 6:2:2.
+    """
+    parts = {name: _idx_pair(folder, stem) for name, stem in (("train", "train"), ("test", "t10k"))}
+    train, test = parts["train"], parts["test"]
+    first = train or test
+    if first is None:
+        raise InvalidInput(f"no complete pair of idx files in {folder}: images and labels must stand together")
+    count = max(int(s.labels.max()) for s in (train, test) if s) + 1
+    names = tuple(labels) or tuple(str(i) for i in range(count))
+    return Splits.of(first, test=test if train else None, labels=names, seed=seed)
+
+
+def _idx_pair(folder: Path, stem: str) -> Split | None:
+    images, labels = (_idx_file(folder, f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    if images is None or labels is None:
+        return None
+    if len(images) != len(labels):
+        raise InvalidInput(f"{folder}: {len(images)} {stem} images but {len(labels)} labels")
+    return Split(raw=images[:, None], labels=labels.astype(np.int32))
+
+
+def _idx_file(folder: Path, name: str) -> NDArray[np.uint8] | None:
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+    if path is None:
+        return None
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        dimensions = content[3]
+        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+        return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError, struct.error) as error:
+        raise InvalidInput(f"cannot read {path} as an idx file: {error}") from None
+
+
+class _Pictures:
+    """Picture files decoded when they are asked for."""
+
+    def __init__(self, files: Sequence[Path], contract: Contract) -> None:
+        self._files, self._contract = files, contract
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        return np.stack([self._read(self._files[int(i)]) for i in np.atleast_1d(index)])
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                return picture(self._contract, image)
+        except OSError as error:
+            raise InvalidInput(f"cannot read {path} as a picture: {error}") from None
+
+
+def image_folder(folder: Path, contract: Contract, *, seed: int = 0) -> Splits:
+    """One folder of pictures per class, directly or under ``train`` and ``val``/``test``."""
+    train = folder / "train" if (folder / "train").is_dir() else folder
+    held_out = {n: folder / n for n in ("val", "validation", "test") if train != folder and (folder / n).is_dir()}
+    names = tuple(sorted(p.name for p in train.iterdir() if p.is_dir()))
+    if len(names) < 2:
+        raise InvalidInput(
+            f"{train} holds {len(names)} class folder(s); at least 2 are needed, one folder of pictures per class"
+        )
+    if contract.labels and set(contract.labels) == set(names):
+        names = contract.labels  # the order of the model's outputs
+    elif contract.labels and len(contract.labels) != len(names):
+        raise InvalidInput(
+            f"{train} holds {len(names)} class folders, the subject declares {len(contract.labels)} classes"
+        )
+    parts = {name: _class_folders(path, names, contract) for name, path in {"train": train, **held_out}.items()}
+    validation = parts.get("val") or parts.get("validation")
+    test = parts.get("test")
+    if test is None and validation is not None:  # a set with one held-out part: it is the judge, not the guide
+        validation, test = None, validation
+    return Splits.of(parts["train"], validation=validation, test=test, labels=names, seed=seed)
+
+
+def _class_folders(folder: Path, names: Sequence[str], contract: Contract) -> Split:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in PICTURES)
+        files += found
+        labels += [label] * len(found)
+    return Split(raw=_Pictures(files, contract), labels=np.array(labels, dtype=np.int32))
+
+
+def npz(path: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
+    """Arrays ``x``, ``y`` (split 6:2:2) or ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if given, ``x_val``, ``y_val``."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidInput(f"cannot read {path} as NPZ: {error}") from None
+    if "x" in arrays:
+        parts = {"train": ("x", "y")}
+    else:
+        parts = {n: (f"x_{n}", f"y_{n}") for n in ("train", "val", "test") if f"x_{n}" in arrays}
+    if "train" not in parts:
+        raise InvalidInput(f"{path} holds {sorted(arrays)}: expected x and y, or x_train, y_train, x_test, y_test")
+    missing = [y for _, y in parts.values() if y not in arrays]
+    if missing:
+        raise InvalidInput(f"{path} holds {sorted(arrays)} but not {missing[0]}: every x needs its y")
+    splits = {n: _arrays(path, arrays[x], arrays[y]) for n, (x, y) in parts.items()}
+    count = max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1) + 1
+    return Splits.of(
+        splits["train"],
+        validation=splits.get("val"),
+        test=splits.get("test"),
+        labels=tuple(labels) or tuple(str(i) for i in range(count)),
+        seed=seed,
+    )
+
+
+def _arrays(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Split:
+    if len(x) != len(y):
+        raise InvalidInput(f"{path}: {len(x)} examples but {len(y)} labels")
+    if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
+        raise InvalidInput(f"{path}: labels are {y.dtype} of shape {y.shape}; class indices (whole numbers) are needed")
+    return Split(raw=x, labels=y.astype(np.int32))
+
+
+def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed: int = 0) -> Splits:
+    """A CSV or Parquet file: numeric feature columns and one label column (default: the last).
+
+    A first CSV row that holds a number is data, not a header; columns are then named by position. A column called
+    ``split`` with the values train, validation (or val) and test decides the split.
+    """
+    columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    names = [n for n in columns if n != "split"]
+    name = names[-1] if label is None else str(label)
+    if name not in columns:
+        raise InvalidInput(f"{path} has no column {name!r}; it has {', '.join(names)}")
+    classes = tuple(labels) or tuple(sorted(set(columns[name])))
+    index = {c: i for i, c in enumerate(classes)}
+    unknown = next((v for v in columns[name] if v not in index), None)
+    if unknown is not None:
+        raise InvalidInput(f"{path}: label {unknown!r} is not among the declared classes {', '.join(classes)}")
+    features = [n for n in names if n != name]
+    everything = Split(
+        raw=np.stack([_numbers(path, n, columns[n]) for n in features], axis=1),
+        labels=np.array([index[v] for v in columns[name]], dtype=np.int32),
+    )
+    if "split" not in columns:
+        return Splits.of(everything, labels=classes, seed=seed)
+    parts = _named_splits(path, everything, columns["split"])
+    return Splits.of(
+        parts["train"], validation=parts.get("validation"), test=parts.get("test"), labels=classes, seed=seed
+    )
+
+
+def _named_splits(path: Path, everything: Split, named: Sequence[str]) -> dict[str, Split]:
+    kinds = np.array(["validation" if v == "val" else v for v in named])
+    strange = set(kinds.tolist()) - {"train", "validation", "test"}
+    if strange or "train" not in kinds:
+        raise InvalidInput(
+            f"{path}: column 'split' must hold train, validation and test, got {sorted(set(kinds.tolist()))}"
+        )
+    return {str(k): everything.take(np.flatnonzero(kinds == k)) for k in np.unique(kinds)}
+
+
+def _csv(path: Path) -> dict[str, list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(f"cannot read {path} as CSV: {error}") from None
+    if not rows:
+        raise InvalidInput(f"{path} is empty")
+    width = len(rows[0])
+    ragged = next((i for i, row in enumerate(rows) if len(row) != width), None)
+    if ragged is not None:
+        raise InvalidInput(f"{path}: row {ragged + 1} has {len(rows[ragged])} fields, the first has {width}")
+    headless = any(_is_number(cell) for cell in rows[0])
+    names = [str(i) for i in range(width)] if headless else rows[0]
+    body = rows if headless else rows[1:]
+    return {n: [row[i] for row in body] for i, n in enumerate(names)}
+
+
+def _parquet(path: Path) -> dict[str, list[str]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+    except ImportError:
+        raise MissingExtra("tables", needed_for=f"reading {path.name}") from None
+    try:
+        content = read_table(path)
+    except (OSError, ArrowException) as error:
+        raise InvalidInput(f"cannot read {path} as Parquet: {error}") from None
+    return {n: [str(v) for v in content.column(n).to_pylist()] for n in content.column_names}
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, name: str, cells: Sequence[str]) -> NDArray[np.float32]:
+    try:
+        return np.array(cells, dtype=np.float32)
+    except ValueError:
+        row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+        raise InvalidInput(
+            f"{path}: column {name!r} holds {cells[row]!r} in row {row + 1}; features must be numbers"
+        ) from None
+
+
+class _Items:
+    """The inputs of a PyTorch Dataset, stacked when asked for."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        return np.stack([np.asarray(self._items[int(i)][0]) for i in np.atleast_1d(index)])
+
+
+def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
+    """Splits from a map-style PyTorch Dataset of ``(input, class index)``, or a tuple of two or three of them.
+
+    One Dataset is split 6:2:2; two are (train, test); three are (train, validation, test).
+    """
+    if isinstance(source, Splits):
+        return source
+    parts = list(source) if isinstance(source, tuple | list) else [source]
+    if len(parts) > 3 or not all(hasattr(p, "__len__") and hasattr(p, "__getitem__") for p in parts):
+        raise InvalidInput(
+            f"the data function returned {type(source).__name__}: return a Dataset with a length, or (train, [validation,] test)"
+        )
+    splits = [_items(p) for p in parts]
+    count = max((int(s.labels.max()) for s in splits if len(s)), default=-1) + 1
+    return Splits.of(
+        splits[0],
+        validation=splits[1] if len(splits) == 3 else None,
+        test=splits[-1] if len(splits) > 1 else None,
+        labels=tuple(labels) or tuple(str(i) for i in range(count)),
+        seed=seed,
+    )
+
+
+def _items(items: Any) -> Split:
+    targets = getattr(items, "targets", None)  # torchvision's sets know their labels without decoding
+    if targets is None:
+        targets = [items[i][1] for i in range(len(items))]
+    return Split(raw=_Items(items), labels=np.asarray(targets, dtype=np.int32).reshape(-1))
+
+
+DataSource = str | Callable[[], Any]

@@ -1,0 +1,100 @@
+"""PyTorch: exported programs (.pt2), as they are or compiled."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.errors import CannotApply, InvalidInput, MissingExtra
+from steelyard.subject.artifact import Artifact
+from steelyard.subject.safe import check_program
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["TorchRunner", "load", "open_program", "signature"]
+
+
+class TorchRunner:
+    """A module called on NumPy arrays without gradients; ``module`` is there for counting."""
+
+    def __init__(self, module: nn.Module, call: Callable[[Any], Any] | None = None) -> None:
+        import torch
+
+        self.module = module
+        self._call = call or module
+        self._torch = torch
+        self._grad_mode = torch.no_grad if call else torch.inference_mode
+
+    def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
+        with self._grad_mode():
+            outputs: NDArray[Any] = self._call(self._torch.from_numpy(inputs)).numpy()
+        return outputs
+
+    def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+        from torch.profiler import ProfilerActivity, profile
+
+        self(inputs)
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(runs):
+                self(inputs)
+        return {
+            event.key: (event.self_cpu_time_total / 1e6 / runs, round(event.count / runs))
+            for event in profiler.key_averages()
+            if event.self_cpu_time_total > 0
+        }
+
+
+def open_program(path: Path) -> nn.Module:
+    """The module of an exported program, after looking the archive through for code."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtra("torch", needed_for=f"reading {path.name}") from None
+    check_program(path)
+    try:
+        return torch.export.load(path).module()
+    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+        raise InvalidInput(f"cannot read {path} as an exported program: {str(error).splitlines()[0]}") from None
+
+
+def load(artifact: Artifact) -> TorchRunner:
+    """Load a .pt2; with the option ``compile`` it is frozen and compiled at the first call, from the on-disk cache if warm."""
+    module = open_program(artifact.path)
+    if not artifact.options.get("compile"):
+        return TorchRunner(module)
+    return TorchRunner(module, compiled(module))
+
+
+def compiled(module: nn.Module) -> Callable[[Any], Any]:
+    """`torch.compile` with constants folded into the code (frozen). Raises `CannotApply` without a C++ compiler."""
+    import torch
+    from torch._inductor import config
+
+    if not shutil.which(environ.get("CXX", "g++")):
+        raise CannotApply("torch.compile needs a C++ compiler (g++, or the one that CXX names) and none is installed")
+    config.freezing = True
+    call: Callable[[Any], Any] = torch.compile(module, dynamic=False)
+    return call
+
+
+def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
+    """Shape of one example, dtype and number of classes of a .pt2 with one input and one output."""
+    import torch
+
+    check_program(path)
+    program = torch.export.load(path)
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0] is None or outputs[0] is None:
+        raise InvalidInput(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is supported")
+    shape = tuple(int(d) for d in inputs[0].shape[1:])
+    dtype = str(np.dtype(str(inputs[0].dtype).removeprefix("torch.")))
+    return shape, dtype, int(outputs[0].shape[-1])

@@ -1,0 +1,44 @@
+"""The live thing under study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steelyard.errors import InvalidInput
+from steelyard.records import Contract, Scalar
+from steelyard.subject.data import dataset, read_data
+from steelyard.subject.splits import Splits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """A model with what it takes to judge it; never stored.
+
+    ``model`` is a PyTorch module, or a path to an .onnx, .xml (OpenVINO IR) or .pt2 file. ``data`` is the words for
+    a data set (see `steelyard.subject.data.read_data`) or a function returning a PyTorch Dataset, a tuple of two or
+    three of them, or `Splits`; being a function, it costs nothing in processes that only run the model. ``fit``, where
+    given, trains ``model`` in place; it is called once, and the weights are kept in the run folder.
+    """
+
+    model: nn.Module | Path
+    contract: Contract
+    data: str | Callable[[], Any] | None = None
+    fit: Callable[[Any, Splits], None] | None = None
+    seed: int = 0
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def splits(self) -> Splits:
+        """Read the data and split it. Raises `InvalidInput` where the subject has none."""
+        if self.data is None:
+            raise InvalidInput("this subject has no data: give --data, or data=... in the subject")
+        if isinstance(self.data, str):
+            return read_data(self.data, self.contract, seed=self.seed, options=self.options)
+        return dataset(self.data(), labels=self.contract.labels, seed=self.seed)
