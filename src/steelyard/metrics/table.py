@@ -132,7 +132,7 @@ def _score_interval(statistic: TableStatistic, table: NDArray[np.int64], level: 
 
 def _effective_size(statistic: TableStatistic, table: NDArray[np.int64]) -> float:
     n, value = float(table.sum()), float(statistic(table))
-    if statistic is c.accuracy:
+    if statistic is c.accuracy:  # its size is known: nothing to resample
         return n
     variance = float(confusion_bootstrap(table, statistic).var())
     if variance == 0 or value in (0.0, 1.0):
@@ -193,9 +193,9 @@ def drop_examples_needed(
     _check_same(before, after)
     n = len(before.labels)
     if row.of_table is not None:
-        b, c_, size = _discordance(row.of_table, before, after)
-        needed = examples_needed(b, c_, size, min(limit, 1.0), level)
-        return None if needed is None else math.ceil(needed * n / size)
+        counts = _discordance(row.of_table, before, after)
+        needed = examples_needed(*counts, min(limit, 1.0), level)
+        return None if needed is None else math.ceil(needed * n / counts[2])
     losses = _losses(after) - _losses(before)
     if np.ptp(losses) == 0:
         return examples_needed(0, 0, n, min(1.0, limit / c.LARGEST_LOSS), level)
@@ -210,7 +210,7 @@ def _discordance(statistic: TableStatistic, before: Predictions, after: Predicti
     observed counts do for accuracy.
     """
     n = float(len(before.labels))
-    if statistic is c.accuracy:
+    if statistic is c.accuracy:  # its counts are known: nothing to resample
         only_before = int((before.correct & ~after.correct).sum())
         return only_before, int((after.correct & ~before.correct).sum()), n
     size = _unvaried_size(_table(before))

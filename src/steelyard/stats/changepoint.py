@@ -22,7 +22,7 @@ _LEAST = 8  # readings below which nothing can be said
 _BLOCKS = 256  # blocks at most, so that 5,000 readings cost no more than 256
 _WINDOW = 7  # of the running median; a level must last half as long to be believed
 _CLIP = 3.0  # noise units kept around the running median
-_PENALTY = 4.0  # times variance x log(blocks), for each change
+_PENALTY = 5.0  # times variance x log(blocks), for each change
 
 
 def steady_from(values: Sequence[float] | Floats, tolerance: float = 0.02, share: float = 0.25) -> int | None:

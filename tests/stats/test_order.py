@@ -1,0 +1,78 @@
+"""Order statistics against sums of scipy's binomial and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from steelyard.errors import InvalidInput
+from steelyard.stats.order import median_interval, needed_for_percentile, percentile_interval
+
+
+def brute_ranks(n, q, level):
+    """The tightest ranks whose tails each hold at most (1 - level) / 2, by trying all."""
+    alpha = (1 - level) / 2
+    lows = [r for r in range(1, n + 1) if binom.cdf(r - 1, n, q) <= alpha]
+    highs = [r for r in range(1, n + 1) if binom.sf(r - 1, n, q) <= alpha]
+    return (lows[-1], highs[0]) if lows and highs else None
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("q", [0.01, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("n", [1, 5, 6, 36, 100, 461, 1000])
+def test_ranks_match_brute_force(n, q, level):
+    got = percentile_interval(np.arange(1, n + 1), q, level)
+    assert (got and got[1:]) == brute_ranks(n, q, level)
+
+
+@pytest.mark.parametrize(("q", "n"), [(0.9, 44), (0.99, 459), (0.999, 4603)])
+def test_readings_needed_at_99_percent(q, n):
+    assert needed_for_percentile(q) == n
+    assert 1 - q**n >= 0.99 > 1 - q ** (n - 1)
+
+
+@pytest.mark.parametrize("q", [0.9, 0.99])
+def test_refused_exactly_when_the_largest_reading_cannot_bound_it(q):
+    least = math.ceil(math.log(0.025) / math.log(q))
+    assert percentile_interval(np.arange(least - 1.0), q) is None
+    assert percentile_interval(np.arange(float(least)), q) is not None
+
+
+def test_median_needs_six_readings():
+    assert median_interval([1.0] * 5) is None
+    assert median_interval([1.0] * 6) == (1.0, 1.0, 1.0)
+    assert median_interval([]) is None
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=6, max_size=200), st.sampled_from([0.5, 0.75, 0.9]), st.randoms())
+def test_value_lies_inside_and_order_does_not_matter(values, q, random):
+    got = percentile_interval(values, q)
+    shuffled = values[:]
+    random.shuffle(shuffled)
+    assert percentile_interval(shuffled, q) == got
+    if got:
+        assert min(values) <= got[1] <= got[0] * (1 + 1e-12)
+        assert got[0] <= got[2] * (1 + 1e-12) <= max(values) * (1 + 1e-12)
+
+
+def test_coverage_of_p90_of_an_exponential():
+    readings = np.random.default_rng(2).exponential(size=(400, 120))
+    covered = np.mean([low <= math.log(10) <= high for _, low, high in (percentile_interval(r, 0.9) for r in readings)])
+    assert 0.925 <= covered <= 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: percentile_interval([1.0, math.nan], 0.5),
+        lambda: percentile_interval([1.0], 99),
+        lambda: needed_for_percentile(1.0),
+        lambda: needed_for_percentile(0.9, 1.0),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(InvalidInput):
+        call()
