@@ -1,0 +1,356 @@
+"""The report: one HTML file that needs no network, made from records alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from markupsafe import Markup
+
+from steelyard.records import Environment, Finding, RunRecords, Sample, Unavailable, Verdict
+from steelyard.report import charts, derive, numbers, tables, text, theme
+from steelyard.report.derive import Estimates, Pair
+
+__all__ = ["render_html"]
+
+EXIT_MEANING = {
+    0: "exit status 0: a plan met every requirement",
+    3: "exit status 3: nothing passed, the baseline stays",
+}
+TILE_READINGS: tuple[tuple[str, str, dict[str, int]], ...] = (
+    ("stored_bytes", "Stored size", {}),
+    ("memory_running_bytes", "Memory, running", {}),
+    ("load_s", "Time to load", {}),
+    ("energy_j", "Energy per inference", {"batch": 1}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One large number of the headline; `share` (after / before) draws the bar under it."""
+
+    name: str
+    value: str
+    detail: str
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart's place on the page."""
+
+    name: str
+    title: str
+    caption: str
+
+
+def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
+    """The whole report as one self-contained HTML page of about 1 MB.
+
+    `estimates` holds metrics with their intervals by ``(str(plan), split)``, with ``"baseline"`` for the baseline:
+    the test split for finalists, the validation split for trials. Sections whose records are absent are left out.
+    """
+    known = estimates or {}
+    specs = {name: spec for name, draw in charts.CHARTS.items() if (spec := _spec(draw(records))) is not None}
+    script, library = _asset("page.js"), _library()
+    page: str = _template().render(
+        **_context(records, known),
+        figures={name: _figure(name, spec) for name, spec in specs.items()},
+        charts_json=_safe_json({name: _bare(spec) for name, spec in specs.items()}),
+        theme_json=_safe_json({"config": theme.config(), "dark": theme.DARK}),
+        style=Markup(_asset("page.css")),  # noqa: S704 - a file of this package
+        script=Markup(script),  # noqa: S704 - a file of this package
+        library=Markup(library),  # noqa: S704 - the Vega bundle that vl-convert ships
+        policy=_policy(script, library),
+    )
+    return page
+
+
+def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
+    pair = derive.compared(records)
+    status = derive.exit_status(records)
+    return {
+        "run": records.run,
+        "pair": pair,
+        "outcome": records.outcome,
+        "verification": records.verification,
+        "headline": _headline(records, pair),
+        "conclusion": text.conclusion(records),
+        "exit_meaning": EXIT_MEANING.get(status, "") if status is not None else "",
+        "verdicts": derive.verdicts_of(records, pair.plan),
+        "tiles": tuple(_tiles(records, pair)),
+        "verdict_rows": tables.verdict_rows(records),
+        "score_rows": tables.score_rows(records, estimates),
+        "trial_rows": tables.trial_rows(records),
+        "refusal_rows": tables.refusal_rows(records),
+        "findings": [(f, tuple(_evidence(f))) for f in records.findings],
+        "forecast_rows": tuple(_forecast_cells(records)),
+        "control": charts.control_words(records.verification.control) if records.verification else "",
+        "flags": records.verification.comparison.flags if records.verification else (),
+        "command": _command(records),
+        "machine_rows": tuple(_machine_rows(records.run.environment)),
+        "peak_rows": tuple(_peak_rows(records)),
+        "strangers": _strangers(records),
+        "subject": _subject(records),
+    }
+
+
+# --- headline --------------------------------------------------------------------------------------
+
+
+def _headline(records: RunRecords, pair: Pair) -> str:
+    if records.outcome is not None and records.outcome.status == "nothing-passed":
+        return "Nothing passed, so the baseline stays"
+    if pair.after is None:
+        latency = derive.reading(pair.before, "latency_s", batch=1)
+        return "Measured" if isinstance(latency, Unavailable) else f"{numbers.seconds(latency.value)} per inference"
+    gain = numbers.change(1.0, pair.ratio.value, "faster", "slower") if pair.ratio else ""
+    speed = {"": "Latency not measured", "same": "As fast as before"}.get(gain, gain)
+    if records.outcome is None:
+        return f"{speed} so far, not verified yet"
+    judged = derive.verdicts_of(records, pair.plan)
+    if not judged:
+        return speed
+    met = sum(v.outcome == "met" for v in judged)
+    return f"{speed}, {'every requirement met' if met == len(judged) else f'{met} of {len(judged)} requirements met'}"
+
+
+def _tiles(records: RunRecords, pair: Pair) -> Iterator[Tile]:
+    yield from _latency_tile(pair)
+    yield from _quality_tile(records, pair)
+    for quantity, name, conditions in TILE_READINGS:
+        before = derive.reading(pair.before, quantity, **conditions)
+        after = derive.reading(pair.after, quantity, **conditions) if pair.after is not None else None
+        if isinstance(before, Sample) and not isinstance(after, Unavailable):
+            yield _tile(name, before, after)
+
+
+def _latency_tile(pair: Pair) -> Iterator[Tile]:
+    if pair.ratio is not None:
+        ratio = pair.ratio
+        span = numbers.ratio(ratio.value, ratio.low, ratio.high).partition("x ")[2]
+        detail = f"{100 * ratio.level:.3g} % interval {span}, {ratio.n} rounds"
+        yield Tile(name="Latency", value=numbers.ratio(ratio.value), detail=detail, share=ratio.value)
+        return
+    sample = derive.reading(pair.before, "latency_s", batch=1)
+    if isinstance(sample, Sample):
+        yield Tile(
+            name="Latency, median", value=numbers.seconds(sample.value), detail=f"{sample.values.size:,} readings"
+        )
+
+
+def _quality_tile(records: RunRecords, pair: Pair) -> Iterator[Tile]:
+    judged = next((v for v in derive.verdicts_of(records, pair.plan) if _is_drop(v)), None)
+    estimate = judged.estimate if judged is not None else None
+    if estimate is None and pair.before is not None and pair.after is not None:
+        estimate = derive.accuracy_drop(pair.before.on(pair.split), pair.after.on(pair.split))
+    if estimate is not None:
+        span = numbers.points(estimate.value, estimate.low, estimate.high).partition("points ")[2]
+        detail = f"{100 * estimate.level:.3g} % interval {span}, {pair.split}"
+        yield Tile(name="Accuracy drop", value=numbers.points(estimate.value), detail=detail)
+
+
+def _is_drop(verdict: Verdict) -> bool:
+    return verdict.requirement.quantity == "accuracy" and verdict.requirement.kind == "max_drop"
+
+
+def _tile(name: str, before: Sample, after: Sample | None) -> Tile:
+    label = f"{name}, {before.provenance}" if before.provenance in ("modelled", "calibrated") else name
+    was = numbers.quantity(before.value, before.unit)
+    if after is None:
+        return Tile(name=label, value=was, detail="")
+    now = numbers.quantity(after.value, after.unit)
+    share = after.value / before.value if before.value else None
+    return Tile(name=label, value=now, detail=f"was {was}", share=share)
+
+
+# --- sections --------------------------------------------------------------------------------------
+
+
+def _evidence(finding: Finding) -> Iterator[tuple[str, str]]:
+    for name, value in finding.evidence.items():
+        unit = _unit_of(name)
+        words = name.replace("_", " ")
+        yield words, numbers.quantity(value, unit) if unit else numbers.significant(value)
+
+
+def _unit_of(name: str) -> str:
+    suffixes = {"_share": "fraction", "_fraction": "fraction", "_flops": "FLOP/s", "_bytes": "byte", "_s": "s"}
+    return next((unit for suffix, unit in suffixes.items() if name.endswith(suffix)), "")
+
+
+def _forecast_cells(records: RunRecords) -> Iterator[dict[str, str]]:
+    refused = {plan: kind for plan, kind, _ in tables.refusal_rows(records)}
+    for prediction, ratio in tables.forecast_rows(records):
+        plan = str(prediction.plan)
+        obtained = refused.get(plan, tables.NONE)
+        if ratio is not None:
+            obtained = numbers.interval(1 / ratio.value, 1 / ratio.high, _inverse(ratio.low), "ratio")
+        yield {
+            "plan": plan,
+            "predicted": "will not help" if prediction.hopeless else f"{numbers.significant(prediction.gain)}x",
+            "ceiling": f"{numbers.significant(prediction.ceiling)}x",
+            "obtained": obtained,
+            "because": prediction.because,
+        }
+
+
+def _inverse(value: float) -> float:
+    return 1 / value if value else float("inf")
+
+
+def _machine_rows(environment: Environment) -> Iterator[tuple[str, str]]:
+    yield "Processor", f"{environment.cpu}, {environment.cores} cores"
+    yield "Memory", numbers.size(environment.memory_bytes)
+    yield "Instruction sets", ", ".join(environment.instruction_sets) or "none recorded"
+    yield "Accelerators", ", ".join(environment.accelerators) or "none"
+    yield "Platform", environment.platform
+    yield "Python", environment.python
+    yield "Packages", ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
+    yield "Machine fingerprint", environment.machine
+    yield "Time", environment.time
+
+
+def _peak_rows(records: RunRecords) -> Iterator[tuple[str, str]]:
+    for peak in records.run.peaks:
+        name = peak.quantity.replace("_flops", "").replace("_bytes_per_s", "").replace("_", " ")
+        yield (
+            name,
+            numbers.quantity(peak.value, peak.unit) if isinstance(peak, Sample) else f"unavailable: {peak.reason}",
+        )
+
+
+def _strangers(records: RunRecords) -> tuple[str, ...]:
+    """Machines other than the run's that measurements came from: their numbers are not comparable."""
+    made = [records.baseline, *(t.after for t in records.trials)]
+    made += records.verification.measurements if records.verification else ()
+    machines = {m.environment.machine for m in made if m is not None}
+    return tuple(sorted(machines - {records.run.environment.machine}))
+
+
+def _command(records: RunRecords) -> str:
+    """The words that started the run, to be typed again."""
+    run = records.run
+    words = ["steelyard", run.command, run.spec.source]
+    words += [
+        w
+        for flag, value in (("--data", run.spec.data), ("--weights", run.spec.weights))
+        if value
+        for w in (flag, value)
+    ]
+    words += [w for r in run.requirements for w in ("--require", r.text)]
+    words += ["--seed", str(run.spec.seed)] if run.spec.seed else []
+    words += ["--budget", f"{run.budget_s:g}s"] if run.budget_s else []
+    return shlex.join(words)
+
+
+def _subject(records: RunRecords) -> tuple[tuple[str, str], ...]:
+    run = records.run
+    contract = run.contract
+    scaling = f"(raw x {contract.scale:.4g} - {_few(contract.mean)}) / {_few(contract.std)}"
+    rows = [
+        ("Model", run.spec.source),
+        ("Weights", run.spec.weights or "as the source gives them"),
+        ("Data", run.spec.data or "none"),
+        ("One input", f"{' x '.join(map(str, contract.shape))} ({contract.layout}), {contract.dtype}"),
+        ("Scaling", scaling),
+        ("Outputs", f"{contract.outputs}, {len(contract.labels) or 'unnamed'} classes"),
+    ]
+    return tuple(rows)
+
+
+def _few(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:.4g}" for v in values)
+
+
+# --- assembling ------------------------------------------------------------------------------------
+
+
+def _spec(chart: Any) -> dict[str, Any] | None:
+    if chart is None:
+        return None
+    spec: dict[str, Any] = chart.to_dict()
+    return spec
+
+
+def _figure(name: str, spec: dict[str, Any]) -> Figure:
+    title = spec["title"]
+    return Figure(name=name, title=title["text"], caption=" ".join(title["subtitle"]))
+
+
+def _bare(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec as the page draws it: as wide as its box, and titled by the page."""
+    kept = {key: value for key, value in spec.items() if key not in ("title", "config", "$schema")}
+    return {**kept, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _safe_json(value: object) -> Markup:
+    """JSON for a script element: no character in it can end the element or open a comment.
+
+    >>> str(_safe_json({"label": "</script><b>"}))
+    '{"label":"\\\\u003c/script\\\\u003e\\\\u003cb\\\\u003e"}'
+    """
+    plain = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    for character in "<>&":
+        plain = plain.replace(character, f"\\u{ord(character):04x}")
+    return Markup(plain)  # noqa: S704 - escaped above
+
+
+def _pretty(shown: str) -> str:
+    """Typographic signs for a number made by :mod:`steelyard.report.numbers`.
+
+    >>> _pretty("0.214x (0.208-0.221)"), _pretty("-0.05 to 0.29")
+    ('0.214× (0.208–0.221)', '−0.05 to 0.29')
+    """
+    shown = re.sub(r"(?<=\d)x\b", "×", shown)
+    shown = re.sub(r"(?<=\d)-(?=\d)", "–", shown)
+    return re.sub(r"(?<![\w-])-(?=\d)", "−", shown)
+
+
+def _policy(*scripts: str) -> str:
+    """A content security policy under which only these scripts run and nothing is fetched."""
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, kept out of the global scope but for `vegaEmbed`."""
+    import vl_convert
+
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return "(() => {" + bundle.replace("</script", "<\\/script").replace("\r", "") + "\n})();"
+
+
+@cache
+def _asset(name: str) -> str:
+    from importlib.resources import files
+
+    return files("steelyard.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment as Templates
+    from jinja2 import PackageLoader, StrictUndefined
+
+    templates = Templates(
+        loader=PackageLoader("steelyard.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(pretty=_pretty, seconds=numbers.seconds, size=numbers.size)
+    return templates.get_template("template.html.j2")
