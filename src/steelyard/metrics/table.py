@@ -106,11 +106,12 @@ def estimates(predictions: Predictions, level: float = 0.95) -> tuple[Estimate, 
 def estimate(predictions: Predictions, metric: str, level: float = 0.95) -> Estimate:
     """One metric of one model with its interval; see the module's text for the methods."""
     row = _metric(metric)
+    value, method = row.function(predictions), _METHODS[row.method]
     if row.of_table is None:
         interval = _mean_interval(_losses(predictions), level, 0.0)
-    else:
-        interval = _score_interval(row.of_table, _table(predictions), level)
-    return _estimate(row.name, row, row.function(predictions), interval, level, _METHODS[row.method], predictions)
+        return _estimate(row.name, row, value, interval, level, method, predictions)
+    interval = _score_interval(row.of_table, _table(predictions), level)
+    return _estimate(row.name, row, value, interval, level, method, predictions)
 
 
 _METHODS = {
@@ -230,10 +231,9 @@ def _mean_interval(losses: Floats, level: float, least: float) -> tuple[float, f
     n, mean = len(losses), _mean(losses)
     if n < 2:
         return least, c.LARGEST_LOSS
+    half = t_critical(level, n - 1) * _spread(losses) / math.sqrt(n)
     if np.ptp(losses) == 0:
         half = c.LARGEST_LOSS * tango(0, 0, n, level)[1]
-    else:
-        half = t_critical(level, n - 1) * _spread(losses) / math.sqrt(n)
     return max(least, mean - half), min(c.LARGEST_LOSS, mean + half)
 
 
