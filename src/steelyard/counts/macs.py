@@ -83,10 +83,10 @@ class MacCount:
         missing = ", ".join(sorted(self.uncounted))
         note = "1 MAC = 2 FLOPs; bias and element-wise work not counted"
         return (
-            _counted("macs", "1", self.total, note=note + (f"; unknown operators: {missing}" if missing else "")),
-            _counted("moved_bytes", "B", self.moved_bytes),
-            _counted("operator_calls", "1", self.operator_calls),
-            *(_counted("operator_macs", "1", macs, operator=name) for name, macs in self.by_operator.items()),
+            _counted("macs", "MAC", self.total, note=note + (f"; unknown operators: {missing}" if missing else "")),
+            _counted("moved_bytes", "byte", self.moved_bytes),
+            _counted("operator_calls", "count", self.operator_calls),
+            *(_counted("operator_macs", "MAC", macs, operator=name) for name, macs in self.by_operator.items()),
         )
 
 

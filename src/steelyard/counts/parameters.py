@@ -105,4 +105,4 @@ def _both(arrays: Iterable[np.ndarray]) -> tuple[Sample, ...]:
 
 
 def _count(quantity: str, number: int) -> Sample:
-    return Sample(quantity=quantity, unit="1", values=np.array([float(number)]), provenance="counted")
+    return Sample(quantity=quantity, unit="count", values=np.array([float(number)]), provenance="counted")

@@ -1,8 +1,8 @@
 """This machine's ceilings, measured: how fast it multiplies, how fast it moves bytes, what one operator call costs.
 
-A reading is one timed repetition, and the probes take turns, so that a busy moment of the machine does not
-fall on one of them alone. The ceiling is the *best* reading (`best`): other load and warm-up can only make a
-reading worse than what the hardware can do. Dispatch is a cost, not a ceiling: there the median is meant.
+The probes take turns in rounds, so that a busy moment of the machine does not fall on one of them alone. A reading is
+the best repetition of its round, and the ceiling is the *best* reading (`best`): other load and warm-up can only
+make a repetition worse than what the hardware can do. Dispatch is a cost, not a ceiling: there the median is meant.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _take_turns(probes: Sequence[_Probe], seconds: float) -> list[list[float]]:
     rounds = 0
     while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
         for probe, found in zip(probes, rates, strict=True):
-            found.extend(_repeat(probe, share))
+            found.append(max(_repeat(probe, share)))
         rounds += 1
     return rates
 
@@ -113,7 +113,7 @@ def _sample(probe: _Probe, rates: list[float]) -> Sample:
     values = np.array(rates)
     if probe.quantity == "dispatch_s":
         return Sample(quantity=probe.quantity, unit="s", values=1 / values, note=f"{probe.by}; the median counts")
-    unit = "B/s" if "bytes" in probe.quantity else "FLOP/s"
+    unit = "byte/s" if "bytes" in probe.quantity else "FLOP/s"
     return Sample(quantity=probe.quantity, unit=unit, values=values, note=f"by {probe.by}; the best reading counts")
 
 

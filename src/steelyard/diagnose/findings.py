@@ -1,0 +1,367 @@
+"""What holds a model back, and what each plan could gain: pure numbers in, findings out.
+
+One inference of ``latency_s`` is taken apart into
+
+- ``ideal_s``: the roofline's least time, the larger of ``compute_s`` (FLOPs over the fp32 peak) and ``memory_s``
+  (bytes over the copy bandwidth);
+- ``overhead_s``: operators dispatched, times the cost of one dispatch (in a dispatch-bound model the slack too);
+- ``slack_s``: the rest of the time in counted operators (convolutions, products): kernels below the peak;
+- ``other_s``: time in operators without MACs (normalisation, activations, copies).
+
+A plan's time is the same sum with each part multiplied by the effects of its steps (`EFFECTS`), where the
+ideal and the slack also follow the peaks measured for the plan's data type and the bytes it saves. Its
+ceiling is the ideal alone: an engine without overhead at that data type's peak. The factors are rules of
+thumb, there to order the plans and to say beforehand what cannot help; what was obtained is shown beside
+them afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from steelyard.counts.macs import canonical
+from steelyard.probe.peaks import best
+from steelyard.records import Finding, Measurement, Plan, Prediction, Sample, Step, Unavailable
+
+__all__ = ["BUILD_MINUTES", "EFFECTS", "Effect", "diagnose"]
+
+DataType = Literal["fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Factors that one step puts on the parts of the time; 1 leaves a part alone."""
+
+    overhead: float = 1.0
+    slack: float = 1.0
+    other: float = 1.0
+    dtype: DataType = "fp32"
+    bytes: float = 1.0  # of the counted operators: weights and activations in the new type
+    engine: bool = False  # takes the place of PyTorch's eager execution
+
+
+EFFECTS: Mapping[str, Effect] = {
+    "export": Effect(),
+    "channels_last": Effect(slack=0.85),
+    "bf16": Effect(dtype="bf16", bytes=0.5, other=0.7),
+    "compile": Effect(overhead=0.4, slack=0.8, other=0.4, engine=True),
+    "onnx": Effect(overhead=0.2, slack=0.7, other=0.3, engine=True),
+    "openvino": Effect(overhead=0.2, slack=0.6, other=0.3, engine=True),
+    "quantize_static": Effect(dtype="int8", bytes=0.25, other=0.8),
+    "quantize_dynamic": Effect(dtype="int8", bytes=0.3, overhead=1.2),  # inputs are quantised at every call
+    "nncf_int8": Effect(dtype="int8", bytes=0.25, other=0.6),
+}
+
+# Minutes to build a candidate by each step, and to weigh it once; `cost_hints` takes their place where known.
+BUILD_MINUTES: Mapping[str, float] = {
+    "export": 0.1,
+    "channels_last": 0.1,
+    "bf16": 0.1,
+    "compile": 0.7,
+    "onnx": 0.2,
+    "openvino": 0.2,
+    "quantize_static": 0.5,
+    "quantize_dynamic": 0.2,
+    "nncf_int8": 0.8,
+    "weigh": 0.3,
+}
+
+_SMALL_CALL = 20  # an operator that takes fewer dispatches' worth of time is mostly fixed cost
+_WORTH = 0.95  # the least time must fall below this share, or the new data type brings no speed
+_LITTLE = 0.05  # a share of the work that is too small to matter
+
+
+def diagnose(
+    baseline: Measurement,
+    peaks: Sequence[Sample | Unavailable],
+    plans: Sequence[Plan],
+    cost_hints: Mapping[str, float] | None = None,
+) -> tuple[Finding, ...]:
+    """Name what bounds the baseline, and predict each plan.
+
+    Reads ``latency_s`` at batch 1, ``macs``, ``moved_bytes``, ``operator_calls`` (of the whole model, else the sum over
+    operators), ``operator_macs`` and ``operator_s`` from the baseline, and the quantities of `steelyard.probe.peaks`.
+    Gives one finding: ``compute-bound``, ``memory-bound`` or ``dispatch-bound``, its evidence, and a prediction for each
+    plan, those that gain most per minute first and the hopeless ones last; or ``undiagnosed``, saying what is missing.
+
+    ``cost_hints`` are minutes by step name, and for ``weigh``; missing names have those of `BUILD_MINUTES`.
+    """
+    parts = _take_apart(baseline, peaks)
+    if isinstance(parts, Unavailable):
+        claim = f"cannot say what bounds this model: {parts.quantity} is missing ({parts.reason})"
+        return (Finding(name="undiagnosed", claim=claim, evidence={}),)
+    name, claim = _bound(parts)
+    minutes = {**BUILD_MINUTES, **(cost_hints or {})}
+    predictions = [_predict(parts, plan, minutes) for plan in plans]
+    predictions.sort(key=lambda p: (p.hopeless, -(p.gain - 1) / p.minutes))
+    return (Finding(name=name, claim=claim, evidence=_evidence(parts), predictions=tuple(predictions)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The baseline's time taken apart, in seconds, and what the machine can do."""
+
+    latency_s: float
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+    slack_s: float
+    other_s: float
+    flops: float
+    moved_bytes: float
+    calls: float
+    fixed: bool  # fixed costs rule: kernels are too short for their peak to matter, so their slack is overhead too
+    eager: bool  # runs in PyTorch's eager mode
+    peaks: Mapping[str, float]  # FLOP/s by data type
+    missing_peaks: Mapping[str, str]  # why a data type's peak is not known
+    macs_share: Mapping[str, float]  # of the MACs, by canonical operator
+    time_share: Mapping[str, float]  # of the operators' time, by their names
+
+    @property
+    def ideal_s(self) -> float:
+        """The roofline's least time, never more than the time there is beside the rest."""
+        return self.latency_s - self.overhead_s - self.slack_s - self.other_s
+
+    def share_of(self, operator: str) -> float:
+        return self.macs_share.get(operator, 0.0)
+
+
+def _take_apart(baseline: Measurement, peaks: Sequence[Sample | Unavailable]) -> _Parts | Unavailable:
+    needed = [baseline.get("latency_s", batch=1), baseline.get("macs"), baseline.get("moved_bytes")]
+    needed += [_peak(peaks, "gemm_fp32_flops"), _peak(peaks, "copy_bandwidth_bytes_per_s")]
+    lacking = next((reading for reading in needed if isinstance(reading, Unavailable)), None)
+    if lacking is not None:
+        return lacking
+    latency, macs, moved, gemm, copy = (reading for reading in needed if isinstance(reading, Sample))
+    if not macs.value > 0:
+        return Unavailable(quantity="macs", reason="no operator with multiply-accumulates was counted")
+    return _split(baseline, peaks, latency.value, 2 * macs.value, moved.value, best(gemm), best(copy))
+
+
+def _split(
+    baseline: Measurement,
+    peaks: Sequence[Sample | Unavailable],
+    latency_s: float,
+    flops: float,
+    moved_bytes: float,
+    fp32: float,
+    bandwidth: float,
+) -> _Parts:
+    seconds = {str(s.conditions.get("operator", "")): s.value for s in baseline.all("operator_s")}
+    eager = not seconds or any(name.startswith("aten") for name in seconds)
+    calls, dispatch_s = _calls(baseline), _dispatch_s(peaks) if eager else 0.0
+    compute_s, memory_s = flops / fp32, moved_bytes / bandwidth
+    overhead_s = min(calls * dispatch_s, _WORTH * latency_s)
+    fixed = _fixed_costs_rule(latency_s, max(compute_s, memory_s), calls, dispatch_s)
+    kernels_s = latency_s - overhead_s
+    ideal_s = min(max(compute_s, memory_s), _WORTH * kernels_s)
+    counted_s = max(_counted_share(seconds) * kernels_s, ideal_s)
+    slack_s = counted_s - ideal_s
+    found = {kind: _peak(peaks, f"gemm_{kind}_flops") for kind in ("fp32", "bf16", "int8")}
+    return _Parts(
+        latency_s=latency_s,
+        compute_s=compute_s,
+        memory_s=memory_s,
+        overhead_s=overhead_s + slack_s if fixed else overhead_s,
+        slack_s=0.0 if fixed else slack_s,
+        other_s=kernels_s - counted_s,
+        flops=flops,
+        moved_bytes=moved_bytes,
+        calls=calls,
+        fixed=fixed,
+        eager=eager,
+        peaks={kind: best(peak) for kind, peak in found.items() if isinstance(peak, Sample)},
+        missing_peaks={kind: peak.reason for kind, peak in found.items() if isinstance(peak, Unavailable)},
+        macs_share=_macs_share(baseline),
+        time_share=_shares(seconds),
+    )
+
+
+def _fixed_costs_rule(latency_s: float, least_s: float, calls: float, dispatch_s: float) -> bool:
+    """Whether the work needs little of the time, and operators are so short that their fixed costs fill the rest."""
+    short = calls > 0 and latency_s / calls < _SMALL_CALL * dispatch_s
+    return least_s < latency_s / 4 and (short or calls * dispatch_s > latency_s / 2)
+
+
+def _peak(peaks: Sequence[Sample | Unavailable], quantity: str) -> Sample | Unavailable:
+    return next((p for p in peaks if p.quantity == quantity), Unavailable(quantity=quantity, reason="not measured"))
+
+
+def _dispatch_s(peaks: Sequence[Sample | Unavailable]) -> float:
+    found = _peak(peaks, "dispatch_s")
+    return found.value if isinstance(found, Sample) else 0.0
+
+
+def _calls(baseline: Measurement) -> float:
+    whole = baseline.get("operator_calls")
+    return whole.value if isinstance(whole, Sample) else sum(s.value for s in baseline.all("operator_calls"))
+
+
+def _macs_share(baseline: Measurement) -> dict[str, float]:
+    """Shares of the MACs by canonical operator; by operator time where MACs were not told apart."""
+    samples = baseline.all("operator_macs") or baseline.all("operator_s")
+    grouped: dict[str, float] = {}
+    for sample in samples:
+        name = canonical(str(sample.conditions.get("operator", "")))
+        if name in _COUNTED:
+            grouped[name] = grouped.get(name, 0.0) + sample.value
+    return _shares(grouped)
+
+
+_COUNTED = ("convolution", "matmul", "attention", "recurrent")
+
+
+def _counted_share(seconds: Mapping[str, float]) -> float:
+    """Share of operator time in operators that have MACs; all of it where no operator was timed."""
+    total = sum(seconds.values())
+    return sum(s for name, s in seconds.items() if canonical(name) in _COUNTED) / total if total > 0 else 1.0
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    total = sum(values.values())
+    return {name: value / total for name, value in values.items()} if total > 0 else {}
+
+
+# --- the bound -------------------------------------------------------------------------------------
+
+
+def _bound(parts: _Parts) -> tuple[str, str]:
+    """Dispatch-bound if fixed costs rule, else the higher side of the roofline."""
+    ideal_s = max(parts.compute_s, parts.memory_s)
+    if parts.fixed:
+        each_us = parts.latency_s / parts.calls * 1e6
+        return "dispatch-bound", (
+            f"{parts.calls:.0f} operators share {parts.latency_s * 1e3:.3g} ms, {each_us:.2g} µs each, while their"
+            f" arithmetic and bytes need {ideal_s * 1e3:.2g} ms: fixed costs rule"
+        )
+    share = ideal_s / parts.latency_s
+    kind, what, ceiling = (
+        ("compute-bound", f"{parts.flops:.3g} FLOP", f"{parts.peaks['fp32']:.3g} FLOP/s")
+        if parts.compute_s >= parts.memory_s
+        else ("memory-bound", f"{parts.moved_bytes:.3g} bytes", "the copy bandwidth")
+    )
+    return kind, f"{what} at {ceiling} take {ideal_s * 1e3:.3g} ms, {share:.0%} of the {parts.latency_s * 1e3:.3g} ms"
+
+
+def _evidence(parts: _Parts) -> dict[str, float]:
+    return {
+        "latency_s": parts.latency_s,
+        "compute_s": parts.compute_s,
+        "memory_s": parts.memory_s,
+        "overhead_s": parts.overhead_s,
+        "slack_s": parts.slack_s,
+        "other_s": parts.other_s,
+        "operator_calls": parts.calls,
+        "intensity_flop_per_byte": parts.flops / parts.moved_bytes if parts.moved_bytes else 0.0,
+        "achieved_flops": parts.flops / parts.latency_s,
+        **{f"{name}_macs_share": share for name, share in parts.macs_share.items()},
+        **{f"{name}_time_share": share for name, share in _largest(parts.time_share)},
+    }
+
+
+def _largest(shares: Mapping[str, float], count: int = 5) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: -item[1])[:count]
+
+
+# --- predictions -----------------------------------------------------------------------------------
+
+
+def _predict(parts: _Parts, plan: Plan, minutes: Mapping[str, float]) -> Prediction:
+    cost = minutes["weigh"] + sum(minutes.get(step.name, 1.0) for step in plan.steps)
+    ideal_s = _ideal_s(parts, plan)
+    ceiling = parts.latency_s / ideal_s
+    reason = next((said for step in plan.steps if (said := _why_not(parts, step))), "")
+    gain = parts.latency_s / _time_s(parts, plan, ideal_s)
+    because = reason or _why(parts, plan, ideal_s)
+    return Prediction(plan=plan, gain=gain, ceiling=ceiling, minutes=cost, because=because, hopeless=bool(reason))
+
+
+def _time_s(parts: _Parts, plan: Plan, ideal_s: float) -> float:
+    """The sum of the parts, each under the effects of the plan's steps."""
+    overhead, slack, other = 1.0, 1.0, 1.0
+    for step in plan.steps:
+        effect = _effect(step)
+        if effect.engine and not parts.eager:
+            continue  # the baseline's engine has gained this already
+        overhead *= effect.overhead
+        slack *= effect.slack if step.name != "channels_last" else _on_convolutions(parts, effect.slack)
+        other *= effect.other
+    slack_s = parts.slack_s * slack * ideal_s / parts.ideal_s
+    return ideal_s + slack_s + parts.other_s * other + parts.overhead_s * overhead
+
+
+def _on_convolutions(parts: _Parts, factor: float) -> float:
+    return 1 - parts.share_of("convolution") * (1 - factor)
+
+
+def _ideal_s(parts: _Parts, plan: Plan) -> float:
+    """The least time in the plan's data types: the part of the work that a step converts, and the rest as it was."""
+    changed = [step for step in plan.steps if _effect(step).dtype != "fp32"]
+    return parts.ideal_s * _least(parts, changed[-1]) if changed else parts.ideal_s
+
+
+def _least(parts: _Parts, step: Step) -> float:
+    """Factor on the roofline's least time when `step` converts its share of the work; 1 where its peak is not known."""
+    effect = _effect(step)
+    rate = parts.peaks.get(effect.dtype)
+    if rate is None:
+        return 1.0
+    converted = parts.share_of("matmul") if step.name == "quantize_dynamic" else 1.0
+    before = max(parts.compute_s, parts.memory_s)
+    after = max(parts.compute_s * parts.peaks["fp32"] / rate, parts.memory_s * effect.bytes)
+    return 1 - converted * (1 - after / before)
+
+
+def _effect(step: Step) -> Effect:
+    """The step's row of the table; OpenVINO asked for bf16 has the data type of the step ``bf16`` too."""
+    effect = EFFECTS.get(step.name, Effect())
+    if step.name == "openvino" and dict(step.options).get("precision") == "bf16":
+        return Effect(overhead=effect.overhead, slack=effect.slack, other=0.25, dtype="bf16", bytes=0.5, engine=True)
+    return effect
+
+
+def _why_not(parts: _Parts, step: Step) -> str:
+    """Why a step will not help here; empty if it may."""
+    convolution, matmul = parts.share_of("convolution"), parts.share_of("matmul")
+    if step.name == "channels_last" and convolution == 0:
+        return "channels-last is a layout for convolutions, and this model has none"
+    if step.name == "quantize_dynamic" and matmul < _LITTLE:
+        return (
+            f"dynamic INT8 helps matrix products only: they are {matmul:.1%} of the MACs here, and ONNX Runtime's"
+            " dynamically quantised convolutions are slow"
+        )
+    return _type_brings_nothing(parts, step)
+
+
+def _type_brings_nothing(parts: _Parts, step: Step) -> str:
+    kind = _effect(step).dtype
+    if kind == "fp32" or kind not in parts.peaks or _least(parts, step) < _WORTH:
+        return ""
+    rate, fp32 = parts.peaks[kind], parts.peaks["fp32"]
+    if rate < fp32 * 1.1:
+        size = "; it would still shrink the file" if kind == "int8" else ""
+        return f"{kind} is no faster on this machine: {rate / 1e9:.0f} GFLOP/s measured, fp32 {fp32 / 1e9:.0f}{size}"
+    return ""
+
+
+def _why(parts: _Parts, plan: Plan, ideal_s: float) -> str:
+    """What the plan changes, in words and numbers."""
+    if not plan.steps:
+        return "the baseline itself"
+    said = []
+    for step in plan.steps:
+        effect = _effect(step)
+        if effect.engine and parts.eager and parts.overhead_s > 0:
+            said.append(f"{step.name} leaves about {effect.overhead:.0%} of {parts.overhead_s * 1e3:.2g} ms dispatch")
+        if effect.dtype != "fp32":
+            said.append(_rate_words(parts, effect.dtype))
+    said.append(f"least time {ideal_s * 1e3:.3g} ms of {parts.latency_s * 1e3:.3g} ms now")
+    return "; ".join(said)
+
+
+def _rate_words(parts: _Parts, kind: DataType) -> str:
+    if kind not in parts.peaks:
+        return f"{kind} peak not known ({parts.missing_peaks.get(kind, 'not measured')})"
+    return f"{kind} multiplies at {parts.peaks[kind] / parts.peaks['fp32']:.2g} times the fp32 rate"
