@@ -85,7 +85,7 @@ TASKS = {
 def cells_of(priors: list[float], right: list[float]) -> Floats:
     k = len(priors)
     rows = [[r if i == j else (1 - r) / (k - 1) for j in range(k)] for i, r in enumerate(right)]
-    return np.array(priors)[:, None] * np.array(rows)
+    return np.asarray(np.array(priors)[:, None] * np.array(rows))
 
 
 def truth_of(cells: Floats) -> float:
@@ -136,7 +136,7 @@ def pair_of_models(
 
 def answers(rng: np.random.Generator, cells: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     cumulative = np.cumsum(cells / cells.sum(1, keepdims=True), axis=1)[labels]
-    return np.minimum((rng.random((len(labels), 1)) > cumulative).sum(1), len(cells) - 1)
+    return np.asarray(np.minimum((rng.random((len(labels), 1)) > cumulative).sum(1), len(cells) - 1))
 
 
 def from_table(table: NDArray[np.int64]) -> Predictions:

@@ -15,9 +15,9 @@ from steelyard.stats.order import median_interval, needed_for_percentile, percen
 def brute_ranks(n, q, level):
     """The tightest ranks whose tails each hold at most (1 - level) / 2, by trying all."""
     alpha = (1 - level) / 2
-    lows = [r for r in range(1, n + 1) if binom.cdf(r - 1, n, q) <= alpha]
-    highs = [r for r in range(1, n + 1) if binom.sf(r - 1, n, q) <= alpha]
-    return (lows[-1], highs[0]) if lows and highs else None
+    ranks = np.arange(1, n + 1)
+    lows, highs = ranks[binom.cdf(ranks - 1, n, q) <= alpha], ranks[binom.sf(ranks - 1, n, q) <= alpha]
+    return (lows[-1], highs[0]) if len(lows) and len(highs) else None
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
