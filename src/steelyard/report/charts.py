@@ -323,7 +323,7 @@ def throughput(records: RunRecords) -> alt.LayerChart | None:
             scale=alt.Scale(type="log", base=2),
             axis=alt.Axis(values=batches, format="d"),
         ),
-        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format="~s")),
+        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
         color=_colour("model", _model_colours(records, names), names),
         tooltip=_tips(model="model", batch="batch", rate="shown"),
     )
@@ -351,7 +351,9 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
         row["time"] = row["s"] / factor
     base = alt.Chart(_data(rows)).encode(
         y=alt.Y("operator:N", title=None, sort=[r["operator"] for r in rows]),
-        x=alt.X("time:Q", title=f"{unit} per inference"),
+        x=alt.X(
+            "time:Q", title=f"{unit} per inference", scale=alt.Scale(domainMax=1.15 * max(r["time"] for r in rows))
+        ),
         tooltip=_tips(operator="operator", time="shown", share="share"),
     )
     bars = base.mark_bar(color=theme.CHOSEN, cornerRadiusEnd=2, size=16)

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -21,8 +22,8 @@ from steelyard.report.derive import Estimates, Pair
 __all__ = ["render_html"]
 
 EXIT_MEANING = {
-    0: "exit status 0: a plan met every requirement",
-    3: "exit status 3: nothing passed, the baseline stays",
+    0: "Exit status 0: a plan met every requirement.",
+    3: "Exit status 3: nothing passed, the baseline stays.",
 }
 TILE_READINGS: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("stored_bytes", "Stored size", {}),
@@ -38,7 +39,7 @@ class Tile:
 
     name: str
     value: str
-    detail: str
+    details: tuple[str, ...]  # one short line each
     share: float | None = None
 
 
@@ -86,7 +87,7 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
         "exit_meaning": EXIT_MEANING.get(status, "") if status is not None else "",
         "verdicts": derive.verdicts_of(records, pair.plan),
         "tiles": tuple(_tiles(records, pair)),
-        "verdict_rows": tables.verdict_rows(records),
+        "verdict_groups": _by_plan(tables.verdict_rows(records)),
         "score_rows": tables.score_rows(records, estimates),
         "trial_rows": tables.trial_rows(records),
         "refusal_rows": tables.refusal_rows(records),
@@ -134,16 +135,14 @@ def _tiles(records: RunRecords, pair: Pair) -> Iterator[Tile]:
 
 def _latency_tile(pair: Pair) -> Iterator[Tile]:
     if pair.ratio is not None:
-        ratio = pair.ratio
-        span = numbers.ratio(ratio.value, ratio.low, ratio.high).partition("x ")[2]
-        detail = f"{100 * ratio.level:.3g} % interval {span}, {ratio.n} rounds"
-        yield Tile(name="Latency", value=numbers.ratio(ratio.value), detail=detail, share=ratio.value)
+        shown = numbers.ratio(pair.ratio.value, pair.ratio.low, pair.ratio.high)
+        details = (_span(shown), f"{100 * pair.ratio.level:.3g} %, {pair.ratio.n} rounds")
+        yield Tile(name="Latency", value=numbers.ratio(pair.ratio.value), details=details, share=pair.ratio.value)
         return
     sample = derive.reading(pair.before, "latency_s", batch=1)
     if isinstance(sample, Sample):
-        yield Tile(
-            name="Latency, median", value=numbers.seconds(sample.value), detail=f"{sample.values.size:,} readings"
-        )
+        readings = f"{sample.values.size:,} readings"
+        yield Tile(name="Latency, median", value=numbers.seconds(sample.value), details=(readings,))
 
 
 def _quality_tile(records: RunRecords, pair: Pair) -> Iterator[Tile]:
@@ -152,9 +151,18 @@ def _quality_tile(records: RunRecords, pair: Pair) -> Iterator[Tile]:
     if estimate is None and pair.before is not None and pair.after is not None:
         estimate = derive.accuracy_drop(pair.before.on(pair.split), pair.after.on(pair.split))
     if estimate is not None:
-        span = numbers.points(estimate.value, estimate.low, estimate.high).partition("points ")[2]
-        detail = f"{100 * estimate.level:.3g} % interval {span}, {pair.split}"
-        yield Tile(name="Accuracy drop", value=numbers.points(estimate.value), detail=detail)
+        span = _span(numbers.points(estimate.value, estimate.low, estimate.high))
+        details = (span, f"{100 * estimate.level:.3g} %, {pair.split} split")
+        yield Tile(name="Accuracy drop", value=numbers.points(estimate.value), details=details)
+
+
+def _span(shown: str) -> str:
+    """The bracket of a number that has one.
+
+    >>> _span("0.214x (0.208-0.221)")
+    '0.208-0.221'
+    """
+    return shown.partition("(")[2].rstrip(")")
 
 
 def _is_drop(verdict: Verdict) -> bool:
@@ -162,23 +170,28 @@ def _is_drop(verdict: Verdict) -> bool:
 
 
 def _tile(name: str, before: Sample, after: Sample | None) -> Tile:
-    label = f"{name}, {before.provenance}" if before.provenance in ("modelled", "calibrated") else name
-    was = numbers.quantity(before.value, before.unit)
-    if after is None:
-        return Tile(name=label, value=was, detail="")
-    now = numbers.quantity(after.value, after.unit)
-    share = after.value / before.value if before.value else None
-    return Tile(name=label, value=now, detail=f"was {was}", share=share)
+    now = after if after is not None else before
+    details = []
+    if now.provenance in ("modelled", "calibrated"):
+        details.append(f"{_span(numbers.interval(now.value, *derive.spread(now), now.unit))}, {now.provenance}")
+    if after is not None:
+        details.append(f"was {numbers.quantity(before.value, before.unit)}")
+    share = after.value / before.value if after is not None and before.value else None
+    return Tile(name=name, value=numbers.quantity(now.value, now.unit), details=tuple(details), share=share)
 
 
 # --- sections --------------------------------------------------------------------------------------
+
+
+def _by_plan(rows: tuple[tables.VerdictRow, ...]) -> tuple[tuple[str, list[tables.VerdictRow]], ...]:
+    return tuple((plan, list(group)) for plan, group in groupby(rows, key=lambda row: row.plan))
 
 
 def _evidence(finding: Finding) -> Iterator[tuple[str, str]]:
     for name, value in finding.evidence.items():
         unit = _unit_of(name)
         words = name.replace("_", " ")
-        yield words, numbers.quantity(value, unit) if unit else numbers.significant(value)
+        yield words, numbers.quantity(value, unit or "count")
 
 
 def _unit_of(name: str) -> str:
@@ -311,7 +324,8 @@ def _pretty(shown: str) -> str:
     """
     shown = re.sub(r"(?<=\d)x\b", "×", shown)
     shown = re.sub(r"(?<=\d)-(?=\d)", "–", shown)
-    return re.sub(r"(?<![\w-])-(?=\d)", "−", shown)
+    shown = re.sub(r"(?<![\w-])-(?=\d)", "−", shown)
+    return shown.replace("<=", "≤").replace(">=", "≥").replace(" %", "\u00a0%")
 
 
 def _policy(*scripts: str) -> str:

@@ -40,6 +40,7 @@
       if (mine !== turn) return result.finalize();
       drawn.push(result);
     }
+    window.dispatchEvent(new Event("resize")); // a chart embedded while the window changed has missed it
     document.documentElement.dataset.charts = String(drawn.length);
   };
 

@@ -41,7 +41,7 @@ DARK = {
     SHADES[1]: "#7db8ff",
 }
 
-_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+_FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", system-ui, sans-serif'
 
 
 def config() -> dict[str, Any]:
