@@ -239,7 +239,7 @@ def measurement(rng: np.random.Generator, plan: Plan | None, split: str | None) 
                 quantity="latency_s",
                 unit="s",
                 values=latency,
-                blocks=np.repeat(np.arange(3, dtype=np.int32), 200),
+                blocks=None if split is None else np.repeat(np.arange(3, dtype=np.int32), 200),
                 conditions={"batch": 1},
             ),
             *(few(rng, "throughput_per_s", "1/s", b / (base_s * (0.3 + 0.7 * b**0.8)), batch=b) for b in sweep),

@@ -69,14 +69,12 @@ def pareto(records: RunRecords) -> alt.LayerChart | None:
     )
     across = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q")
     upright = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("drop_low:Q"), y2="drop_high:Q")
-    names = (
-        base.transform_filter(alt.datum.label != "")
-        .mark_text(align="left", dx=9, dy=-9, limit=240)
-        .encode(text="label:N", color=alt.value(theme.INK))
-    )
+    chosen = alt.Chart(_data([r for r in rows if r["standing"] == "chosen"]))
+    name = chosen.mark_text(align="left", dx=9, dy=-9, limit=240).encode(x="ratio:Q", y="drop:Q", text="plan:N")
+    named = (name,) if any(r["standing"] == "chosen" for r in rows) else ()  # a layer without rows has no extent
     region = _region(records.run.requirements, rows)
     return _finish(
-        _layered(*region, across, upright, base.mark_circle(size=110, opacity=1), names),
+        _layered(*region, across, upright, base.mark_circle(size=110, opacity=1), *named),
         "Speed against quality",
         "Left is faster, down is better. Bars are 95 % intervals"
         + ("; the tinted corner is what the requirements allow." if region else "."),
@@ -138,12 +136,10 @@ def _pareto_rows(records: RunRecords) -> Rows:
         if ratio is None or drop is None or trial.refusal is not None:
             continue
         stored = derive.reading(trial.after, "stored_bytes")
-        standing = derive.standing(records, trial)
         rows.append(
             {
                 "plan": str(trial.plan),
-                "label": str(trial.plan) if standing == "chosen" else "",
-                "standing": standing,
+                "standing": derive.standing(records, trial),
                 "ratio": ratio.value,
                 "low": ratio.low,
                 "high": _finite(ratio.high, ratio.value),
@@ -156,7 +152,7 @@ def _pareto_rows(records: RunRecords) -> Rows:
             }
         )
     if rows:
-        here = {"plan": "baseline", "label": "", "standing": "baseline", "size": "", "drop": 0.0, "ratio": 1.0}
+        here = {"plan": "baseline", "standing": "baseline", "size": "", "drop": 0.0, "ratio": 1.0}
         spans = {"low": 1.0, "high": 1.0, "drop_low": 0.0, "drop_high": 0.0}
         rows.append({**here, **spans, "shown_ratio": "1x", "shown_drop": "0 points"})
     return rows
@@ -242,7 +238,7 @@ def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
     seams = alt.Chart(_data(starts)).mark_rule(color=theme.GRID, strokeDash=[2, 3]).encode(x="slot:Q")
     joined = max(values.size for values in timings.values()) > MOST_POINTS
     return _finish(
-        _layered(seams, lines),
+        _layered(*((seams,) if starts else ()), lines),
         "Latency over the run",
         "Dotted lines part the rounds, each a fresh set of processes."
         + (f" Neighbours are joined by their median to at most {MOST_POINTS} points a line." if joined else ""),

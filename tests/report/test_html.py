@@ -1,0 +1,222 @@
+"""The page's content, what it must not hold, and the page in a real browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from steelyard.records import RunRecords
+from steelyard.report import charts
+
+KINDS = ("full", "interrupted", "benchmark", "nothing_passed")
+CHROMIUM = shutil.which("chromium")
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-file-access-from-files",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=15000",
+    "--window-size=1400,1500",
+    "--dump-dom",
+)
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, ids and links, and checks that every element is closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.fetches: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        given = dict(attrs)
+        self.ids += [given["id"]] if given.get("id") else []
+        self.links += [given["href"]] if tag == "a" and given.get("href") else []
+        self.fetches += [value for name, value in attrs if name in ("src", "href", "srcset") and tag != "a" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_is_well_formed_small_and_fetches_nothing(pages: dict[str, str], kind: str) -> None:
+    page = pages[kind]
+    seen = Reader(page)
+    assert seen.open == []
+    assert len(page.encode()) < 1_500_000
+    assert seen.fetches == ["data:,"]
+    assert "@import" not in page
+    assert "url(" not in page[: page.index("</style>")]
+    assert "default-src &#39;none&#39;" in page
+    assert len(seen.ids) == len(set(seen.ids))
+    assert all(link.removeprefix("#") in seen.ids for link in seen.links)
+    assert seen.tags["h1"] == 1
+    assert seen.tags["caption"] == seen.tags["table"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_user_named_is_escaped(pages: dict[str, str], kind: str) -> None:
+    page = pages[kind]
+    seen = Reader(page)
+    assert seen.tags["b"] == 0
+    assert seen.tags["script"] == 4
+    assert "<b>ankle" not in page
+    assert "fashion <mnist>" not in page
+    assert kind == "benchmark" or "fashion &lt;mnist&gt;" in page
+
+
+def words(page: str) -> str:
+    """The page's visible text, without scripts and tags."""
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def test_full_run_says_it_all(pages: dict[str, str]) -> None:
+    shown = words(pages["full"])
+    for expected in (
+        "× faster, every requirement met",
+        "openvino_int8(preset=mixed)",
+        "Exit status 0",
+        "accuracy drop ≤ 0.5%: met",
+        "undecided",
+        "3.93× smaller",
+        "5.20×",
+        "will not help here",
+        "48,000 examples",
+        "10,000 examples, 3 of them also in train",
+        "steal time reached 3 %",
+        "round 4: steal 3 %",
+        "--require &#39;accuracy drop &lt;= 0.5%&#39;",
+        "142 GFLOP/s",
+        "Tango",
+        "openvino 2026.1.0",
+    ):
+        assert expected in shown, expected
+
+
+def test_nothing_passed_says_why(pages: dict[str, str]) -> None:
+    shown = words(pages["nothing_passed"])
+    assert "Nothing passed, so the baseline stays" in shown
+    assert "Exit status 3" in shown
+    assert "needs about 2,600 more test examples" in shown
+    assert "verdicts on time were downgraded" in shown
+
+
+def test_an_interrupted_run_claims_nothing(pages: dict[str, str]) -> None:
+    shown = words(pages["interrupted"])
+    assert "so far, not verified yet" in shown
+    assert "Requirements and verdicts" not in shown
+    assert "Exit status" not in shown
+
+
+def test_benchmark_has_no_empty_sections(pages: dict[str, str]) -> None:
+    shown = words(pages["benchmark"])
+    assert "per inference" in shown
+    for absent in ("Candidates", "Predicted and obtained", "Before and after", "Requirements and verdicts"):
+        assert absent not in shown
+
+
+def test_the_page_is_a_pure_function(example: ModuleType, runs: dict[str, RunRecords], pages: dict[str, str]) -> None:
+    from steelyard.report.html import render_html
+
+    assert render_html(runs["full"], example.estimates()) == pages["full"]
+
+
+# --- in a browser ----------------------------------------------------------------------------------
+
+PROBE = """<!doctype html><body><iframe id="page" src="page.html" style="width:{width}px;height:1400px;border:0"></iframe>
+<script>
+const frame = document.getElementById("page");
+const look = () => {{
+  const root = frame.contentDocument && frame.contentDocument.documentElement;
+  if (!root || !root.dataset.charts) return setTimeout(look, 100);
+  const sizes = [...root.querySelectorAll("[data-chart]")].map((box) => {{
+    const svg = box.querySelector("svg.marks");
+    const drawn = svg && svg.querySelectorAll("path").length;
+    const seen = svg ? svg.getBoundingClientRect() : {{ width: 0, height: 0 }};
+    return [box.dataset.chart, drawn && seen.width > 100 && seen.height > 60 && seen.width <= box.clientWidth + 1];
+  }});
+  document.body.dataset.found = JSON.stringify({{
+    overflow: root.scrollWidth - root.clientWidth, sizes, background: getComputedStyle(root.querySelector("body")).backgroundColor,
+  }});
+}};
+look();
+</script></body>"""
+
+
+def browse(folder: Path, page: str, *, width: int, scheme: str) -> tuple[str, str]:
+    """The DOM that Chromium leaves, and what it logged, with `page` in a frame of `width` pixels."""
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    probe = folder / "probe.html"
+    probe.write_text(PROBE.format(width=width), encoding="utf-8")
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *SWITCHES,
+            f"--user-data-dir={folder / 'profile'}",
+            f"--blink-settings=preferredColorScheme={ {'dark': 0, 'light': 1}[scheme] }",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize(
+    ("kind", "width", "scheme"),
+    [("full", 390, "dark"), ("full", 1280, "light"), ("benchmark", 390, "light"), ("nothing_passed", 1280, "dark")],
+)
+def test_in_chromium_charts_are_drawn_without_an_error_or_sideways_scroll(
+    runs: dict[str, RunRecords], pages: dict[str, str], tmp_path: Path, kind: str, width: int, scheme: str
+) -> None:
+    dom, log = browse(tmp_path, pages[kind], width=width, scheme=scheme)
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+    found = re.search(r'data-found="([^"]+)"', dom)
+    assert found, log
+    told = json.loads(html.unescape(found.group(1)))
+    expected = {name for name, draw in charts.CHARTS.items() if draw(runs[kind]) is not None}
+    assert {name for name, good in told["sizes"] if good} == expected
+    assert told["overflow"] <= 0
+    assert told["background"] == {"light": "rgb(251, 251, 249)", "dark": "rgb(16, 21, 28)"}[scheme]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_in_chromium_the_policy_stops_a_foreign_script(pages: dict[str, str], tmp_path: Path) -> None:
+    spoilt = pages["benchmark"].replace("</footer>", "</footer><script>document.title = 'taken'</script>")
+    dom, log = browse(tmp_path, spoilt, width=800, scheme="light")
+    assert "violates the following Content Security Policy directive" in log
+    assert "data-found" in dom
