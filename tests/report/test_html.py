@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -12,10 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from steelyard.records import RunRecords
 from steelyard.report import charts
+from steelyard.report.html import render_html
 
 KINDS = ("full", "interrupted", "benchmark", "nothing_passed")
 CHROMIUM = shutil.which("chromium")
@@ -143,9 +146,43 @@ def test_benchmark_has_no_empty_sections(pages: dict[str, str]) -> None:
         assert absent not in shown
 
 
-def test_the_page_is_a_pure_function(example: ModuleType, runs: dict[str, RunRecords], pages: dict[str, str]) -> None:
-    from steelyard.report.html import render_html
+def test_verify_shows_its_plan_even_where_it_failed(example: ModuleType, runs: dict[str, RunRecords]) -> None:
+    failed = runs["nothing_passed"]
+    verified = dataclasses.replace(
+        failed, run=dataclasses.replace(failed.run, command="verify"), trials=(), findings=()
+    )
+    shown = words(render_html(verified, example.estimates()))
+    assert "× faster, 0 of 3 requirements met" in shown
+    assert "Exit status 3: a requirement was not met." in shown
 
+
+def test_readings_from_another_machine_are_warned_of(example: ModuleType, runs: dict[str, RunRecords]) -> None:
+    full = runs["benchmark"]
+    moved = dataclasses.replace(full.run, environment=dataclasses.replace(full.run.environment, machine="elsewhere"))
+    assert "another machine (7c1f20aa93be)" in words(render_html(dataclasses.replace(full, run=moved)))
+
+
+def test_failed_readings_do_not_break_the_page(runs: dict[str, RunRecords]) -> None:
+    full = runs["full"]
+    assert full.verification is not None
+    lost = full.verification.comparison
+    seconds = lost.seconds.copy()
+    seconds[2] = np.nan
+    seconds[:, :, 3] = np.nan
+    spoilt = dataclasses.replace(full.verification, comparison=dataclasses.replace(lost, seconds=seconds))
+    shown = words(render_html(dataclasses.replace(full, verification=spoilt)))
+    assert "9 rounds" in shown
+    assert "NaN" not in shown
+
+
+def test_the_bare_beginning_of_a_run_renders(runs: dict[str, RunRecords]) -> None:
+    bare = RunRecords(run=runs["full"].run)
+    shown = words(render_html(bare))
+    assert "Measured" in shown
+    assert "unavailable: not measured in this run" in shown
+
+
+def test_the_page_is_a_pure_function(example: ModuleType, runs: dict[str, RunRecords], pages: dict[str, str]) -> None:
     assert render_html(runs["full"], example.estimates()) == pages["full"]
 
 

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.records import Comparison, Estimate, Finding, Measurement, Predictions, Requirement, RunRecords, Sample
+from steelyard.records import (
+    Comparison,
+    Estimate,
+    Finding,
+    Measurement,
+    Plan,
+    Predictions,
+    Requirement,
+    RunRecords,
+    Sample,
+)
 from steelyard.report import derive, numbers, tables, theme
 
 if TYPE_CHECKING:
@@ -133,7 +143,7 @@ def _pareto_rows(records: RunRecords) -> Rows:
     for trial in records.trials:
         ratio = derive.trial_ratio(trial)
         drop = derive.accuracy_drop(before, trial.after.on("validation") if trial.after else None)
-        if ratio is None or drop is None or trial.refusal is not None:
+        if ratio is None or drop is None or trial.refusal is not None or not math.isfinite(ratio.value):
             continue
         stored = derive.reading(trial.after, "stored_bytes")
         rows.append(
@@ -194,7 +204,7 @@ def latency_boxes(records: RunRecords) -> alt.LayerChart | None:
             model="model", median="shown_median", quartiles="shown_quartiles", range="shown_range", readings="n"
         ),
     )
-    x = alt.X("p5:Q", title=f"latency, {unit}", scale=alt.Scale(zero=True))
+    x = alt.X("p5:Q", title=f"latency, {unit}", scale=alt.Scale(zero=len(rows) > 1))
     whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
     boxes = base.mark_bar(size=18, cornerRadius=2).encode(x="q1:Q", x2="q3:Q")
     medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
@@ -224,7 +234,7 @@ def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
         alt.Chart(_data(rows))
         .mark_line(strokeWidth=1.4, clip=True)
         .encode(
-            x=alt.X("slot:Q", title="slot, in the order they were taken", axis=alt.Axis(grid=False)),
+            x=alt.X("slot:Q", title="reading, in the order they were taken", axis=alt.Axis(grid=False)),
             y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")),
             color=_colour("model", _model_colours(records, list(timings)), list(timings)),
             tooltip=[
@@ -240,7 +250,7 @@ def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
     return _finish(
         _layered(*((seams,) if starts else ()), lines),
         "Latency over the run",
-        "Dotted lines part the rounds, each a fresh set of processes."
+        ("Dotted lines part the rounds, each a fresh set of processes." if starts else "Every reading of one process.")
         + (f" Neighbours are joined by their median to at most {MOST_POINTS} points a line." if joined else ""),
         height=280,
     )
@@ -533,21 +543,24 @@ def _models(records: RunRecords) -> list[tuple[str, Measurement]]:
 
 
 def _timings(records: RunRecords) -> Timings:
-    """Times of one inference of every model that took turns; of the baseline alone where none did."""
-    verification = records.verification
+    """Times of the models that took turns: in verification, else in the lead's trial; else of the baseline alone."""
+    verification, lead = records.verification, derive.leading(records)
     if verification is not None:
-        return _arms(verification.comparison)
-    quick = [t.comparison for t in records.trials if t.comparison is not None]
-    if quick:
-        return {name: values for comparison in quick for name, values in _arms(comparison).items()}
+        return _arms(verification.comparison, verification.plans)
+    if lead is not None and lead.comparison is not None:
+        return _arms(lead.comparison, (lead.plan,))
     sample = derive.reading(records.baseline, "latency_s", batch=1)
     if not isinstance(sample, Sample) or not sample.values.size:
         return {}
     return {"baseline": _by_block(sample)}
 
 
-def _arms(comparison: Comparison) -> Timings:
-    return {name: comparison.seconds[:, :, i] for i, name in enumerate(comparison.arms)}
+def _arms(comparison: Comparison, plans: Sequence[Plan]) -> Timings:
+    """By the models' names: arm 0 is the baseline, the control keeps its name, the others are the plans in order."""
+    left = iter(plans)
+    names = ["baseline", *("control" if arm == "control" else str(next(left, arm)) for arm in comparison.arms[1:])]
+    timings = {name: comparison.seconds[:, :, i] for i, name in enumerate(names)}
+    return {name: values for name, values in timings.items() if np.isfinite(values).any()}
 
 
 def _by_block(sample: Sample) -> NDArray[np.float64]:
@@ -682,7 +695,12 @@ def _confusion_rows(made: Predictions, labels: Sequence[str]) -> Rows:
 def _data(rows: Rows) -> alt.InlineData:
     import altair as alt
 
-    return alt.InlineData(values=rows)
+    return alt.InlineData(values=[{key: _drawable(value) for key, value in row.items()} for row in rows])
+
+
+def _drawable(value: Any) -> Any:
+    """JSON has no NaN and no infinity; such a mark is left out."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _layered(*charts: alt.Chart) -> alt.LayerChart:

@@ -163,20 +163,18 @@ def leading(records: RunRecords) -> Trial | None:
 
 def compared(records: RunRecords) -> Pair:
     """What to set side by side: the chosen plan on test data, else the lead on validation data, else the baseline."""
-    outcome, verification = records.outcome, records.verification
-    if outcome is not None and outcome.chosen == BASELINE:
-        return _alone(records)
-    if outcome is not None and verification is not None and outcome.chosen in verification.plans:
-        place = verification.plans.index(outcome.chosen)
+    verification = records.verification
+    plan = _subject_of(records)
+    if verification is not None and plan in verification.plans:
         return Pair(
             before=verification.measurements[0],
-            after=verification.measurements[place + 1],
-            plan=outcome.chosen,
+            after=verification.measurements[verification.plans.index(plan) + 1],
+            plan=plan,
             split="test",
             verified=True,
-            ratio=plan_ratio(verification, outcome.chosen),
+            ratio=plan_ratio(verification, plan),
         )
-    trial = trial_of(records, outcome.chosen) if outcome is not None else leading(records)
+    trial = trial_of(records, plan) if plan is not None else None
     if trial is None:
         return _alone(records)
     return Pair(
@@ -211,6 +209,16 @@ def reading(measurement: Measurement | None, quantity: str, **conditions: float 
     if measurement is None:
         return Unavailable(quantity=quantity, reason="not measured in this run", conditions=conditions)
     return measurement.get(quantity, **conditions)
+
+
+def _subject_of(records: RunRecords) -> Plan | None:
+    """The plan that the run is about, if there is one; `verify` is about its plan whether or not that passed."""
+    if records.verification is not None and (records.run.command == "verify" or records.outcome is None):
+        return records.verification.plans[0]
+    if records.outcome is not None:
+        return None if records.outcome.chosen == BASELINE else records.outcome.chosen
+    lead = leading(records)
+    return None if lead is None else lead.plan
 
 
 def _alone(records: RunRecords) -> Pair:

@@ -21,9 +21,11 @@ from steelyard.report.derive import Estimates, Pair
 
 __all__ = ["render_html"]
 
-EXIT_MEANING = {
-    0: "Exit status 0: a plan met every requirement.",
-    3: "Exit status 3: nothing passed, the baseline stays.",
+PEAKS = {
+    "gemm_fp32_flops": "Matrix multiply, fp32",
+    "gemm_bf16_flops": "Matrix multiply, bf16",
+    "gemm_int8_flops": "Matrix multiply, int8",
+    "copy_bandwidth_bytes_per_s": "Memory copy",
 }
 TILE_READINGS: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("stored_bytes", "Stored size", {}),
@@ -76,7 +78,6 @@ def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
 
 def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
     pair = derive.compared(records)
-    status = derive.exit_status(records)
     return {
         "run": records.run,
         "pair": pair,
@@ -84,7 +85,7 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
         "verification": records.verification,
         "headline": _headline(records, pair),
         "conclusion": text.conclusion(records),
-        "exit_meaning": EXIT_MEANING.get(status, "") if status is not None else "",
+        "exit_meaning": _exit_meaning(records),
         "verdicts": derive.verdicts_of(records, pair.plan),
         "tiles": tuple(_tiles(records, pair)),
         "verdict_groups": _by_plan(tables.verdict_rows(records)),
@@ -106,15 +107,24 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
 # --- headline --------------------------------------------------------------------------------------
 
 
+def _exit_meaning(records: RunRecords) -> str:
+    status = derive.exit_status(records)
+    if status is None:
+        return ""
+    failed = "a requirement was not met" if records.run.command == "verify" else "nothing passed, the baseline stays"
+    return f"Exit status {status}: {failed if status else 'every requirement was met'}."
+
+
 def _headline(records: RunRecords, pair: Pair) -> str:
-    if records.outcome is not None and records.outcome.status == "nothing-passed":
+    failed = records.outcome is not None and records.outcome.status == "nothing-passed"
+    if failed and pair.after is None:
         return "Nothing passed, so the baseline stays"
     if pair.after is None:
         latency = derive.reading(pair.before, "latency_s", batch=1)
         return "Measured" if isinstance(latency, Unavailable) else f"{numbers.seconds(latency.value)} per inference"
     gain = numbers.change(1.0, pair.ratio.value, "faster", "slower") if pair.ratio else ""
     speed = {"": "Latency not measured", "same": "As fast as before"}.get(gain, gain)
-    if records.outcome is None:
+    if not pair.verified:
         return f"{speed} so far, not verified yet"
     judged = derive.verdicts_of(records, pair.plan)
     if not judged:
@@ -233,7 +243,7 @@ def _machine_rows(environment: Environment) -> Iterator[tuple[str, str]]:
 
 def _peak_rows(records: RunRecords) -> Iterator[tuple[str, str]]:
     for peak in records.run.peaks:
-        name = peak.quantity.replace("_flops", "").replace("_bytes_per_s", "").replace("_", " ")
+        name = PEAKS.get(peak.quantity, peak.quantity.replace("_", " "))
         yield (
             name,
             numbers.quantity(peak.value, peak.unit) if isinstance(peak, Sample) else f"unavailable: {peak.reason}",

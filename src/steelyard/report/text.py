@@ -99,6 +99,8 @@ def conclusion(records: RunRecords) -> str:
     outcome = records.outcome
     if outcome is not None:
         return f"{outcome.chosen}: {outcome.reason}"
+    if records.verification is not None:
+        return "Verified on test data; the run ended before it named an outcome."
     if records.run.command == "optimize":
         return "Unfinished: nothing is verified yet. The same command resumes where it stood."
     return "Measured; no requirement was judged."
