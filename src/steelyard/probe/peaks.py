@@ -8,10 +8,10 @@ make a repetition worse than what the hardware can do. Dispatch is a cost, not a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PEAKS", "best", "measure_peaks"]
 
-PEAKS = ("gemm_fp32_flops", "gemm_bf16_flops", "gemm_int8_flops", "copy_bandwidth_bytes_per_s", "dispatch_s")
+PEAKS = (
+    "gemm_fp32_flops",
+    "gemm_bf16_flops",
+    "gemm_int8_flops",
+    "copy_bandwidth_bytes_per_s",
+    "read_bandwidth_bytes_per_s",
+    "cache_bandwidth_bytes_per_s",
+    "dispatch_s",
+)
 
 # Two sizes, because libraries differ in where they are fastest: large enough to amortise the call, small
 # enough that a reading takes milliseconds on two cores.
@@ -46,10 +54,11 @@ class _Probe:
     quantity: str
     by: str
     work: tuple[tuple[float, Work], ...]
+    conditions: Mapping[str, int] = field(default_factory=dict)
 
 
 def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[Sample | Unavailable, ...]:
-    """Measure the five `PEAKS` in about `seconds` in all, besides loading the frameworks (three rounds at least).
+    """Measure the `PEAKS` in about `seconds` in all, besides loading the frameworks (three rounds at least).
 
     - ``gemm_fp32_flops``, ``gemm_bf16_flops`` in FLOP/s: square matrix products of 1024 and 1536 a side by
       PyTorch, at 2 operations a multiply-add; fp32 by NumPy where PyTorch is absent.
@@ -58,6 +67,9 @@ def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[
       690, OpenVINO's quantised MatMul 210, torch 320 GFLOP/s, against 240 in fp32.)
     - ``copy_bandwidth_bytes_per_s``: bytes read plus bytes written by copying arrays at least four times the
       last-level cache, shared among `threads`.
+    - ``read_bandwidth_bytes_per_s``: the same array read alone, as weights are; ``cache_bandwidth_bytes_per_s``: an
+      array of a quarter of the last-level cache read again and again, with the cache's size as the condition
+      ``cache_bytes``.
     - ``dispatch_s`` in seconds: one eager PyTorch operator on 16 numbers, no gradients.
 
     ``threads`` defaults to the cores this process may use. What cannot be measured is `Unavailable` with its
@@ -67,7 +79,7 @@ def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[
         raise InvalidInput(f"measuring peaks needs a positive time, got {seconds} s")
     used = threads or environment(()).cores
     with _torch_threads(used), ThreadPoolExecutor(used) as pool:
-        probes = [_fp32(), *_bf16(), *_int8(used), _copy(pool, used), *_dispatch()]
+        probes = [_fp32(), *_bf16(), *_int8(used), _copy(pool, used), *_reads(pool, used), *_dispatch()]
         rates = _take_turns(probes, seconds)
     measured = [_sample(probe, values) for probe, values in zip(probes, rates, strict=True)]
     return tuple(_fastest(quantity, measured) for quantity in PEAKS)
@@ -114,20 +126,22 @@ def _sample(probe: _Probe, rates: list[float]) -> Sample:
     if probe.quantity == "dispatch_s":
         return Sample(quantity=probe.quantity, unit="s", values=1 / values, note=f"{probe.by}; the median counts")
     unit = "byte/s" if "bytes" in probe.quantity else "FLOP/s"
-    return Sample(quantity=probe.quantity, unit=unit, values=values, note=f"by {probe.by}; the best reading counts")
+    note = f"by {probe.by}; the best reading counts"
+    return Sample(quantity=probe.quantity, unit=unit, values=values, conditions=dict(probe.conditions), note=note)
 
 
 def _fastest(quantity: str, measured: Sequence[Sample]) -> Sample | Unavailable:
     found = [sample for sample in measured if sample.quantity == quantity]
     if found:
         return max(found, key=best)
-    return Unavailable(quantity=quantity, reason=f"needs the 'torch' extra: {_WITHOUT_TORCH[quantity]}")
+    return Unavailable(quantity=quantity, reason=_REASONS[quantity])
 
 
-_WITHOUT_TORCH = {
-    "gemm_bf16_flops": "NumPy has no bfloat16",
-    "gemm_int8_flops": "NumPy's int8 product does not use the processor's int8 instructions (the 'onnx' extra will do)",
-    "dispatch_s": "it is the cost of an eager PyTorch operator",
+_REASONS = {
+    "gemm_bf16_flops": "needs the 'torch' extra: NumPy has no bfloat16",
+    "gemm_int8_flops": "needs the 'torch' or 'onnx' extra: NumPy does not use the processor's int8 instructions",
+    "cache_bandwidth_bytes_per_s": "the kernel does not tell the size of the last-level cache",
+    "dispatch_s": "needs the 'torch' extra: it is the cost of an eager PyTorch operator",
 }
 
 
@@ -242,6 +256,28 @@ def _copy(pool: ThreadPoolExecutor, threads: int) -> _Probe:
 
     by = f"NumPy, {threads} threads, arrays of {source.nbytes >> 20} MiB"
     return _Probe(quantity="copy_bandwidth_bytes_per_s", by=by, work=((2.0 * source.nbytes, copy),))
+
+
+def _reads(pool: ThreadPoolExecutor, threads: int) -> list[_Probe]:
+    """Reading from memory, and from the last-level cache where its size is known."""
+    cache_bytes = _last_level_cache_bytes()
+    sizes = {"read_bandwidth_bytes_per_s": _array_bytes(), "cache_bandwidth_bytes_per_s": cache_bytes // 4}
+    return [
+        _Probe(quantity=quantity, by=by, work=((float(size), work),), conditions={"cache_bytes": cache_bytes})
+        for quantity, size in sizes.items()
+        if size
+        for by, work in _readers(np.ones(size // 4, np.float32), pool, threads).items()
+    ]
+
+
+def _readers(array: np.ndarray[Any, Any], pool: ThreadPoolExecutor, threads: int) -> dict[str, Work]:
+    """Ways to read every byte of an array; which is fastest differs between machines."""
+    parts = np.array_split(array, threads)
+    readers: dict[str, Work] = {f"NumPy's max, {threads} threads": lambda: list(pool.map(np.max, parts))}
+    torch = _torch()
+    if torch is not None:
+        readers["PyTorch's sum"] = torch.from_numpy(array).sum
+    return readers
 
 
 def _array_bytes() -> int:

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steelyard.errors import InvalidInput
+from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
+from steelyard.records import Unavailable
+
+MIB = 1 << 20
+
+
+def test_resident_size_grows_by_what_is_touched():
+    before = rss_bytes()
+    block = np.ones(64 * MIB, dtype=np.uint8)
+    assert 60 * MIB < rss_bytes() - before < 80 * MIB
+    del block
+
+
+def test_peak_remembers_freed_memory_until_reset():
+    if isinstance(reset_peak(), Unavailable):
+        pytest.skip("this kernel does not reset the peak")
+    before = peak_rss_bytes()
+    block = np.ones(64 * MIB, dtype=np.uint8)
+    del block
+    assert peak_rss_bytes() - before > 60 * MIB
+    assert reset_peak() is None
+    assert peak_rss_bytes() - before < 30 * MIB
+
+
+def test_what_the_kernel_does_not_tell_is_unavailable(tmp_path: Path):
+    assert isinstance(peak_rss_bytes(proc=tmp_path), Unavailable)
+    assert "peak" in reset_peak(proc=tmp_path).reason
+
+
+def test_no_such_process():
+    with pytest.raises(InvalidInput, match="no process"):
+        rss_bytes(2**22 + 1)
