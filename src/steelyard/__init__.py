@@ -1,1 +1,61 @@
-"""Steelyard puts a deep-learning model on the scale, makes it better, and proves the result."""
+"""Steelyard puts a deep-learning model on the scale, makes it better, and proves the result.
+
+>>> import steelyard
+>>> result = steelyard.optimize("model.py", data="DIR", require=["accuracy drop <= 0.5%"])  # doctest: +SKIP
+>>> model = steelyard.load(result.best)  # doctest: +SKIP
+
+Names are loaded when first used, so that importing Steelyard costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steelyard.api import Result, benchmark, load, optimize, report, verify
+    from steelyard.records import Contract
+    from steelyard.subject.deployed import Model
+    from steelyard.subject.splits import Split, Splits
+    from steelyard.subject.subject import Subject
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Contract",
+    "Model",
+    "Result",
+    "Split",
+    "Splits",
+    "Subject",
+    "__version__",
+    "benchmark",
+    "load",
+    "optimize",
+    "report",
+    "verify",
+]
+
+_HOMES = {
+    "Contract": "records",
+    "Model": "subject.deployed",
+    "Result": "api",
+    "Split": "subject.splits",
+    "Splits": "subject.splits",
+    "Subject": "subject.subject",
+    "benchmark": "api",
+    "load": "api",
+    "optimize": "api",
+    "report": "api",
+    "verify": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'steelyard' has no attribute {name!r}")
+    return getattr(import_module(f"steelyard.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

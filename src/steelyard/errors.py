@@ -33,6 +33,17 @@ class SteelyardError(Exception):
 
     exit_status = 2
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle whole, whatever the constructor takes: children send their errors to the parent."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[SteelyardError], args: tuple[object, ...], state: dict[str, object]) -> SteelyardError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class InvalidInput(SteelyardError):
     """What was wrong, the value, and the cure."""

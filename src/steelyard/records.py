@@ -165,7 +165,7 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each example was predicted right."""
-        return self.labels == self.predicted
+        return np.equal(self.labels, self.predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +259,7 @@ class Requirement:
     """What must hold. ``limit`` is in the quantity's base unit (s, byte, J, fraction)."""
 
     quantity: str  # "accuracy", "latency", "p99", "size", ...
-    kind: Literal["max_drop", "max_ratio", "max", "min"]
+    kind: Literal["max_drop", "max_ratio", "min_ratio", "max", "min"]
     limit: float
     text: str  # as the user wrote it
 

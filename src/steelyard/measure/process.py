@@ -7,6 +7,7 @@ its children.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -72,20 +73,20 @@ class Child:
         """The child's process id."""
         return self._process.pid
 
-    def start(self, method: str, **arguments: Any) -> None:
+    def start(self, method: str, /, **arguments: Any) -> None:
         """Send a call without waiting, so that several children can work up at the same time."""
         try:
             self._pipe.send((method, arguments))
         except (BrokenPipeError, ConnectionResetError):
             raise self._died() from None
 
-    def result(self, seconds: float | None = None) -> Any:
+    def result(self) -> Any:
         """The answer to the call in flight.
 
         Raises what the child raised if it is a `SteelyardError`, and `WorkerFailed` for anything else: a crash, a
         time-out, too much memory, an unexpected error.
         """
-        limit = self._limits.seconds if seconds is None else seconds
+        limit = self._limits.seconds
         deadline = time.monotonic() + limit
         while not self._pipe.poll(min(_POLL_S, max(0.0, deadline - time.monotonic()))):
             if self._process.poll() is not None and not self._pipe.poll():
@@ -102,18 +103,16 @@ class Child:
             raise answer
         return answer
 
-    def call(self, method: str, /, *, seconds: float | None = None, **arguments: Any) -> Any:
+    def call(self, method: str, /, **arguments: Any) -> Any:
         """`start` and `result` in one."""
         self.start(method, **arguments)
-        return self.result(seconds)
+        return self.result()
 
     def close(self) -> None:
         """End the child and everything it started."""
         self._pipe.close()
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._process.wait()
 
     def _check_memory(self) -> None:
@@ -161,7 +160,7 @@ def _answer(worker: Any, method: str, arguments: dict[str, Any]) -> Any:
     try:
         return getattr(worker, method)(**arguments)
     except SteelyardError as error:
-        return _portable(error)
+        return error
     except MemoryError:
         return WorkerFailed("out-of-memory", "an allocation failed for want of memory")
     except Exception as error:
@@ -170,16 +169,6 @@ def _answer(worker: Any, method: str, arguments: dict[str, Any]) -> Any:
         text = " ".join(str(error).split())[:300]
         kind = "out-of-memory" if "not enough memory" in text or "bad_alloc" in text else "error"
         return WorkerFailed(kind, f"{type(error).__name__}: {text}")
-
-
-def _portable(error: SteelyardError) -> SteelyardError:
-    """An equal error that pickles: exceptions with their own constructors do not."""
-    if isinstance(error, WorkerFailed):
-        return error
-    copy = type(error).__new__(type(error))
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    return copy
 
 
 def main() -> None:

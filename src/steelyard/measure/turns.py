@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from steelyard.measure.process import Child, Limits
 from steelyard.probe.host import load_now
-from steelyard.records import Comparison
+from steelyard.records import Comparison, Sample, Unavailable
 
-__all__ = ["TurnSettings", "log_ratios", "take_turns"]
+__all__ = ["TurnSettings", "Turns", "log_ratios", "take_turns"]
 
 WORKER = "steelyard.measure.worker:Worker"
 
@@ -38,6 +38,14 @@ class TurnSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Turns:
+    """A comparison, and for each arm every call's time and each process's peak memory, with rounds as blocks."""
+
+    comparison: Comparison
+    readings: tuple[tuple[Sample | Unavailable, ...], ...]
+
+
 def take_turns(
     arms: Mapping[str, Path],
     inputs: Path,
@@ -46,24 +54,29 @@ def take_turns(
     limits: Limits | None = None,
     log: Path | None = None,
     on_round: Callable[[int], None] | None = None,
-) -> Comparison:
+) -> Turns:
     """Time every arm's artifact in `settings.rounds` rounds of fresh processes.
 
     The first arm is the baseline. `inputs` is an .npy file of model-ready examples. Raises `WorkerFailed` where an arm
     dies; `on_round` is told how many rounds are done.
     """
     rng = np.random.default_rng(settings.seed)
-    seconds = np.empty((settings.rounds, settings.slots, len(arms)))
-    order = np.empty(seconds.shape, dtype=np.int32)
+    orders = np.stack([_abba(rng, settings.slots, len(arms)) for _ in range(settings.rounds)])
+    rounds: list[_Round] = []
     flags: list[str] = []
-    for done in range(settings.rounds):
+    for done, order in enumerate(orders, 1):
         before = load_now()
-        order[done] = _abba(rng, settings.slots, len(arms))
-        seconds[done] = _round(arms, inputs, settings, order[done], limits, log)
-        flags += [f"round {done + 1}: {flag}" for flag in load_now().since(before).flags()]
+        rounds.append(_round(arms, inputs, settings, order, limits, log))
+        flags += [f"round {done}: {flag}" for flag in load_now().since(before).flags()]
         if on_round is not None:
-            on_round(done + 1)
-    return Comparison(arms=tuple(arms), batch=settings.batch, seconds=seconds, order=order, flags=tuple(flags))
+            on_round(done)
+    seconds = np.stack([[[np.median(times) for times in slot] for slot in r.times] for r in rounds])
+    return Turns(
+        comparison=Comparison(
+            arms=tuple(arms), batch=settings.batch, seconds=seconds, order=orders, flags=tuple(flags)
+        ),
+        readings=tuple(_pooled(rounds, arm, settings.batch) for arm in range(len(arms))),
+    )
 
 
 def log_ratios(comparison: Comparison, arm: int | str) -> NDArray[np.float64]:
@@ -73,6 +86,12 @@ def log_ratios(comparison: Comparison, arm: int | str) -> NDArray[np.float64]:
     return np.asarray(np.median(slots, axis=1), dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Round:
+    times: list[list[NDArray[np.float64]]]  # [slot][arm]: every call of the turn
+    peaks: list[int | Unavailable]  # [arm]: peak resident bytes of the process
+
+
 def _round(
     arms: Mapping[str, Path],
     inputs: Path,
@@ -80,7 +99,7 @@ def _round(
     order: NDArray[np.int32],
     limits: Limits | None,
     log: Path | None,
-) -> NDArray[np.float64]:
+) -> _Round:
     with ExitStack() as stack:
         children = [stack.enter_context(Child(WORKER, limits=limits, log=log)) for _ in arms]
         for child, folder in zip(children, arms.values(), strict=True):
@@ -90,13 +109,33 @@ def _round(
         for child in children:
             child.call("first")
             child.call("warm", batch=settings.batch, seconds=settings.warm_s)
-        seconds = np.empty((len(order), len(children)))
-        for slot, places in enumerate(order):
-            for arm in np.argsort(places):
-                time.sleep(settings.rest_s)
-                times = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
-                seconds[slot, arm] = np.median(times)
-        return seconds
+        times = [_slot(children, settings, places) for places in order]
+        return _Round(times=times, peaks=[child.call("peak") for child in children])
+
+
+def _slot(children: list[Child], settings: TurnSettings, places: NDArray[np.int32]) -> list[NDArray[np.float64]]:
+    times: dict[int, NDArray[np.float64]] = {}
+    for arm in np.argsort(places):
+        time.sleep(settings.rest_s)
+        times[int(arm)] = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
+    return [times[arm] for arm in range(len(children))]
+
+
+def _pooled(rounds: list[_Round], arm: int, batch: int) -> tuple[Sample | Unavailable, ...]:
+    calls = [np.concatenate([slot[arm] for slot in r.times]) for r in rounds]
+    latency = Sample(
+        quantity="latency_s",
+        unit="s",
+        values=np.concatenate(calls),
+        blocks=np.repeat(np.arange(len(calls), dtype=np.int32), [len(c) for c in calls]),
+        conditions={"batch": batch},
+    )
+    peaks = [r.peaks[arm] for r in rounds]
+    missing = next((p for p in peaks if isinstance(p, Unavailable)), None)
+    if missing is not None:
+        return latency, Unavailable(quantity="memory_running_bytes", reason=missing.reason)
+    memory = Sample(quantity="memory_running_bytes", unit="byte", values=np.array(peaks, dtype=np.float64))
+    return latency, memory
 
 
 def _abba(rng: np.random.Generator, slots: int, arms: int) -> NDArray[np.int32]:

@@ -67,7 +67,8 @@ def weigh(
         say("operators")
         readings += _operators(child, settings.operator_runs)
         if settings.count:
-            readings += child.call("count")
+            readings += child.call("count", runs=settings.operator_runs)
+            readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
         say("throughput")
         readings += _sweep(child, settings)
         made: tuple[Predictions, ...] = ()

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steelyard.counts.macs import coverage, module_macs
+from steelyard.counts.onnx_macs import onnx_macs
+from steelyard.counts.openvino_macs import openvino_macs
+from steelyard.counts.parameters import module_parameters, onnx_parameters, openvino_parameters
 from steelyard.errors import InvalidInput
 from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
-from steelyard.records import Contract
+from steelyard.records import Contract, Sample, Unavailable
 from steelyard.subject.artifact import Artifact, read_artifact
 from steelyard.subject.contract import prepare
 from steelyard.subject.engines import Runner, load_runner
@@ -49,6 +53,12 @@ class Worker:
         _check_outputs(self._artifact.contract, outputs, 1)
         return {"first_prediction_s": seconds}
 
+    def repeatable(self) -> bool:
+        """Whether the same inputs give the same outputs twice, but for rounding."""
+        inputs = self._batch(min(8, len(self._inputs)))
+        first, second = self._runner(inputs), self._runner(inputs)
+        return bool(np.allclose(first, second, rtol=1e-4, atol=1e-5))
+
     def predict(self, folder: str, split: str, batch: int) -> NDArray[np.float64]:
         """Raw outputs ``(n, classes)`` for a whole split, in its order."""
         data = read_split(Path(folder), split)
@@ -83,9 +93,31 @@ class Worker:
         times = time_calls(self._runner, inputs, seconds)
         return {"times": times, "cpu_s": time.process_time() - cpu, "peak_bytes": peak_rss_bytes()}
 
+    def peak(self) -> int | Unavailable:
+        """Peak resident bytes since loading began."""
+        return peak_rss_bytes()
+
     def operators(self, batch: int, runs: int) -> dict[str, tuple[float, int]]:
         """Per operator: seconds and calls per inference."""
         return dict(self._runner.operator_seconds(self._batch(batch), runs))
+
+    def count(self, runs: int) -> tuple[Sample | Unavailable, ...]:
+        """Parameters and MACs of the loaded model, and the share of operator time that the MACs cover."""
+        path = self._artifact.path
+        parameters: tuple[Sample, ...]
+        if self._artifact.engine == "onnxruntime":
+            parameters, macs = onnx_parameters(path), onnx_macs(path)
+        elif self._artifact.engine == "openvino":
+            parameters, macs = openvino_parameters(path), openvino_macs(path)
+        else:
+            module = self._runner.module  # type: ignore[attr-defined]
+            parameters, macs = module_parameters(module), module_macs(module, self._batch(1))
+        seconds = {name: spent for name, (spent, _) in self.operators(1, runs).items()}
+        covered: Sample | Unavailable = Unavailable(quantity="macs_coverage", reason="no operator times were read")
+        if sum(seconds.values()) > 0:
+            share = np.array([coverage(seconds, macs)])
+            covered = Sample(quantity="macs_coverage", unit="fraction", values=share)
+        return (*parameters, *macs.samples(), covered)
 
     def _batch(self, size: int) -> NDArray[Any]:
         index = np.arange(size) % len(self._inputs)

@@ -29,7 +29,7 @@ class InLayout(nn.Module):
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner = inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.inner = inner.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs of the inner module."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from steelyard.records import Environment, Finding, RunRecords, Sample, Unavailable, Verdict
+from steelyard.records import Environment, Estimate, Finding, RunRecords, Sample, Unavailable
 from steelyard.report import charts, derive, numbers, tables, text, theme
 from steelyard.report.derive import Estimates, Pair
 
@@ -156,14 +156,21 @@ def _latency_tile(pair: Pair) -> Iterator[Tile]:
 
 
 def _quality_tile(records: RunRecords, pair: Pair) -> Iterator[Tile]:
-    judged = next((v for v in derive.verdicts_of(records, pair.plan) if _is_drop(v)), None)
-    estimate = judged.estimate if judged is not None else None
-    if estimate is None and pair.before is not None and pair.after is not None:
-        estimate = derive.accuracy_drop(pair.before.on(pair.split), pair.after.on(pair.split))
-    if estimate is not None:
-        span = _span(numbers.points(estimate.value, estimate.low, estimate.high))
-        details = (span, f"{100 * estimate.level:.3g} %, {pair.split} split")
-        yield Tile(name="Accuracy drop", value=numbers.points(estimate.value), details=details)
+    """The drop that the first requirement on quality judged; without one, the drop in accuracy."""
+    verdicts = derive.verdicts_of(records, pair.plan)
+    judged = next((v for v in verdicts if v.requirement.kind == "max_drop" and v.estimate is not None), None)
+    if judged is not None and judged.estimate is not None:
+        name = f"{tables.metric_name(judged.requirement.quantity)} drop"
+        yield _drop_tile(name, tables.verdict_estimate(judged), judged.estimate, pair.split)
+    elif pair.before is not None and pair.after is not None:
+        drop = derive.accuracy_drop(pair.before.on(pair.split), pair.after.on(pair.split))
+        if drop is not None:
+            yield _drop_tile("Accuracy drop", numbers.points(drop.value, drop.low, drop.high), drop, pair.split)
+
+
+def _drop_tile(name: str, shown: str, estimate: Estimate, split: str) -> Tile:
+    details = (_span(shown), f"{100 * estimate.level:.3g} %, {split} split")
+    return Tile(name=name, value=shown.partition(" (")[0], details=details)
 
 
 def _span(shown: str) -> str:

@@ -11,7 +11,6 @@ from steelyard.records import (
     Estimate,
     Measurement,
     Prediction,
-    Requirement,
     RunRecords,
     Sample,
     Trial,
@@ -27,9 +26,11 @@ __all__ = [
     "VerdictRow",
     "forecast_rows",
     "measurement_rows",
+    "metric_name",
     "refusal_rows",
     "score_rows",
     "trial_rows",
+    "verdict_estimate",
     "verdict_rows",
 ]
 
@@ -278,7 +279,16 @@ def _batches(pair: Pair) -> list[int]:
 
 
 def _metric_name(estimate: Estimate) -> str:
-    return METRICS.get(estimate.quantity, estimate.quantity.replace("_", " ").capitalize())
+    return metric_name(estimate.quantity)
+
+
+def metric_name(quantity: str) -> str:
+    """A metric in words.
+
+    >>> metric_name("macro_f1"), metric_name("top5_accuracy")
+    ('F1, macro', 'Top5 accuracy')
+    """
+    return METRICS.get(quantity, quantity.replace("_", " ").capitalize())
 
 
 # --- verdicts and trials ---------------------------------------------------------------------------
@@ -309,13 +319,10 @@ def verdict_estimate(verdict: Verdict) -> str:
     estimate = verdict.estimate
     if estimate is None:
         return "unavailable"
-    return _in_words(verdict.requirement, estimate)
-
-
-def _in_words(requirement: Requirement, estimate: Estimate) -> str:
+    requirement = verdict.requirement
     if requirement.kind == "max_ratio":
         return numbers.ratio(estimate.value, estimate.low, estimate.high)
-    if requirement.kind == "max_drop" and estimate.unit in ("fraction", "points"):
+    if requirement.kind == "max_drop" and estimate.unit == "fraction":
         return numbers.points(estimate.value, estimate.low, estimate.high)
     return numbers.interval(estimate.value, estimate.low, estimate.high, estimate.unit)
 

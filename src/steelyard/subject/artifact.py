@@ -36,7 +36,7 @@ class Artifact:
     file: str
     contract: Contract
     options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
-    plan: Plan = Plan()
+    plan: Plan = dataclasses.field(default_factory=Plan)
     spec: SubjectSpec | None = None
 
     @property

@@ -163,10 +163,8 @@ def npz(path: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput(f"cannot read {path} as NPZ: {error}") from None
-    if "x" in arrays:
-        parts = {"train": ("x", "y")}
-    else:
-        parts = {n: (f"x_{n}", f"y_{n}") for n in ("train", "val", "test") if f"x_{n}" in arrays}
+    named = {n: (f"x_{n}", f"y_{n}") for n in ("train", "val", "test") if f"x_{n}" in arrays}
+    parts = {"train": ("x", "y")} if "x" in arrays else named
     if "train" not in parts:
         raise InvalidInput(f"{path} holds {sorted(arrays)}: expected x and y, or x_train, y_train, x_test, y_test")
     missing = [y for _, y in parts.values() if y not in arrays]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.records import Overlap
+from steelyard.records import Contract, Overlap
+from steelyard.subject.contract import prepare
 
 __all__ = ["Rows", "Split", "Splits", "overlaps", "read_split", "stratified", "write_split"]
 
@@ -41,6 +42,10 @@ class Split:
         """The examples at these positions, in this order."""
         raw = self.raw[index] if isinstance(self.raw, np.ndarray) else _Selected(self.raw, index)
         return Split(raw=raw, labels=self.labels[index])
+
+    def inputs(self, contract: Contract) -> NDArray[Any]:
+        """All examples as the model takes them, ``(n, *contract.shape)``, in memory at once."""
+        return np.concatenate([prepare(contract, chunk) for chunk in self.chunks()])
 
     def chunks(self) -> Iterator[NDArray[Any]]:
         """The raw examples, some hundreds at a time."""

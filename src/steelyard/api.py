@@ -1,0 +1,163 @@
+"""The Python face: the same jobs as the commands, in a call each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steelyard.errors import InvalidInput
+from steelyard.measure.process import Limits
+from steelyard.pipeline.job import Job, Progress, silent
+from steelyard.records import RunRecords, Scalar, SubjectSpec
+from steelyard.subject.deployed import Model
+from steelyard.verify.checkup import Checkup, check_folder
+
+__all__ = ["Result", "benchmark", "load", "optimize", "parse_budget", "report", "verify"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A finished run: its folder and its records."""
+
+    folder: Path
+    records: RunRecords
+
+    @property
+    def met(self) -> bool:
+        """Whether a candidate met every requirement."""
+        return self.records.outcome is not None and self.records.outcome.status == "met"
+
+    @property
+    def best(self) -> Path:
+        """The deployable folder."""
+        return self.folder / "best"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+
+def optimize(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    require: Iterable[str] = (),
+    budget: str | float = "10m",
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    **options: Scalar,
+) -> Result:
+    """Make a model faster under requirements and prove it; see ``steelyard optimize --help`` for the words.
+
+    ``source`` is ``file.py[:function]``, ``torchvision:NAME`` or a path to .onnx, .xml or .pt2. ``options`` declare
+    what a model file does not say: ``scale``, ``mean``, ``std``, ``outputs``, ``labels``, ``label``, ``size``, ``classes``.
+    Running ``file.py`` runs that file's code. Raises `InvalidInput` for anything that cannot be understood.
+    """
+    from steelyard.pipeline.optimize import DEFAULTS
+    from steelyard.pipeline.optimize import optimize as run
+    from steelyard.verify.requirements import parse_requirement
+
+    folder = _folder(source, out, "")
+    job = Job(
+        spec=_spec(source, data, weights, seed, options),
+        out=folder,
+        requirements=tuple(parse_requirement(text) for text in (tuple(require) or DEFAULTS)),
+        budget_s=parse_budget(budget),
+        limits=limits or Limits(),
+    )
+    return Result(folder=folder, records=run(job, progress))
+
+
+def benchmark(
+    source: str | Path,
+    *,
+    batches: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    budget: str | float = "15s",
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    **options: Scalar,
+) -> Result:
+    """What a model costs: size, latency, throughput, memory, loading and energy. No data needed."""
+    from steelyard.pipeline.benchmark import benchmark as run
+
+    if not batches or min(batches) < 1:
+        raise InvalidInput(f"batch sizes must be 1 or more, got {list(batches)}")
+    folder = _folder(source, out, "-benchmark")
+    job = Job(
+        spec=_spec(source, None, weights, 0, options),
+        out=folder,
+        budget_s=parse_budget(budget),
+        limits=limits or Limits(),
+    )
+    return Result(folder=folder, records=run(job, batches, progress))
+
+
+def report(folder: str | Path) -> Result:
+    """Render a run folder's report again, from its records alone."""
+    from steelyard.pipeline.render import write_report
+    from steelyard.store import read_records
+
+    path = Path(folder)
+    records = read_records(path)
+    write_report(path, records)
+    return Result(folder=path, records=records)
+
+
+def load(folder: str | Path) -> Model:
+    """A deployed folder, ready to predict."""
+    return Model(Path(folder))
+
+
+def verify(folder: str | Path, *, seconds: float = 5.0) -> Checkup:
+    """Check a deployed folder on this machine: whole, same outputs, cost."""
+    return check_folder(Path(folder), seconds=seconds)
+
+
+def parse_budget(words: str | float) -> float:
+    """Seconds in ``90``, ``90s``, ``10m``, ``1h`` or ``1h30m``.
+
+    >>> parse_budget("1h30m")
+    5400.0
+    """
+    if isinstance(words, int | float):
+        seconds = float(words)
+    else:
+        match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", words.strip())
+        if not match or not any(match.groups()):
+            raise InvalidInput(f"cannot read the time {words!r}: write 90s, 10m, 1h or 1h30m")
+        try:
+            hours, minutes, rest = (float(part or 0) for part in match.groups())
+        except ValueError:
+            raise InvalidInput(f"cannot read the time {words!r}: write 90s, 10m, 1h or 1h30m") from None
+        seconds = 3600 * hours + 60 * minutes + rest
+    if not 0 < seconds < float("inf"):
+        raise InvalidInput(f"a budget must be more than nothing, got {words!r}")
+    return seconds
+
+
+def _spec(
+    source: str | Path, data: str | Path | None, weights: str | Path | None, seed: int, options: dict[str, Scalar]
+) -> SubjectSpec:
+    return SubjectSpec(
+        source=str(source),
+        data=None if data is None else str(data),
+        weights=None if weights is None else str(weights),
+        seed=seed,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _folder(source: str | Path, out: str | Path | None, suffix: str) -> Path:
+    if out is not None:
+        return Path(out)
+    words = str(source)
+    name = words.partition(":")[2] if words.startswith("torchvision:") else Path(words.partition(":")[0]).stem
+    return Path("runs") / f"{name}{suffix}"

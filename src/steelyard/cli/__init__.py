@@ -1,0 +1,73 @@
+"""The command line: words to calls, results to the terminal. The only room that prints."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from steelyard import __version__
+from steelyard.errors import SteelyardError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "optimize": "Make a model faster, smaller and greener under requirements, and prove it.",
+    "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
+    "report": "Render a run's report again, from its records alone.",
+    "verify": "Check a deployed folder on the machine where it will live.",
+    "predict": "Say what one picture shows.",
+    "doctor": "Engines, instruction sets, sensors and noise of this machine.",
+}
+
+
+class _Lazy(click.Group):
+    """Commands are imported when they run, so that --help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = getattr(import_module("steelyard.cli.commands"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="steelyard")
+def cli() -> None:
+    """Puts a deep-learning model on the scale, makes it better, and proves the result.
+
+    Exit status: 0 requirements met, 1 a check failed, 2 bad input, 3 no candidate passed.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: a user's mistake is one line on stderr and exit status 2."""
+    try:
+        status = cli.main(args=arguments, prog_name="steelyard", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Abort:
+        _stopped()
+    except SteelyardError as error:
+        click.echo(f"steelyard: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        _stopped()
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stopped() -> None:
+    click.echo("steelyard: stopped; what was recorded is safe, and the same command goes on from there", err=True)
+    sys.exit(130)

@@ -1,0 +1,209 @@
+"""The commands, one function each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from steelyard.errors import InvalidInput
+
+__all__ = ["benchmark", "doctor", "optimize", "predict", "report", "verify"]
+
+_Command = Callable[..., Any]
+
+
+def _output(command: _Command) -> _Command:
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")(
+        command
+    )
+    return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(command)
+
+
+def _declarations(command: _Command) -> _Command:
+    """Options that say what a model file does not."""
+    options = (
+        click.option("--weights", type=click.Path(), help="State dict for a torchvision name or a Python file."),
+        click.option("--scale", help="Factor on raw values before mean and std, such as 1/255."),
+        click.option("--mean", help="Per channel, comma-separated."),
+        click.option("--std", help="Per channel, comma-separated."),
+        click.option("--outputs", type=click.Choice(["logits", "probabilities"]), help="What the model's outputs are."),
+        click.option("--labels", type=click.Path(), help="File with one class name a line, in output order."),
+        click.option("--classes", type=click.IntRange(2), help="Number of classes of a torchvision name."),
+        click.option("--size", type=click.IntRange(1), help="Picture side of a torchvision name (224)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("source")
+@click.option("--data", help="'digits', a folder, an .npz, .csv or .parquet file, or file.py:function.")
+@click.option("--require", multiple=True, help="What must hold, such as 'accuracy drop <= 0.5%'; may be repeated.")
+@click.option("--budget", default="10m", show_default=True, help="Time for search and proof, such as 90s, 10m or 1h.")
+@click.option("--out", type=click.Path(), help="Run folder (runs/NAME).")
+@click.option("--seed", type=int, default=0, show_default=True, help="For the split of data that comes unsplit.")
+@click.option("--label", help="Label column of a table (the last).")
+@click.option("--memory", type=click.FloatRange(min=0.1), help="GB that one candidate may hold (4/5 of the machine's).")
+@click.option("--timeout", default="10m", show_default=True, help="Time for one step of one candidate.")
+@_declarations
+@_output
+def optimize(
+    source: str,
+    require: tuple[str, ...],
+    budget: str,
+    memory: float | None,
+    timeout: str,
+    as_json: bool,
+    quiet: bool,
+    **words: Any,
+) -> int:
+    """Make SOURCE faster under requirements, and prove it on data nothing has seen.
+
+    SOURCE is file.py[:function] (its code is run), torchvision:NAME, or a path to .onnx, .xml or .pt2. The run folder
+    keeps every record; the same command on the same folder goes on where a stopped run stood.
+    """
+    from steelyard import api
+    from steelyard.cli.progress import showing
+    from steelyard.measure.process import Limits
+
+    limits = Limits(seconds=api.parse_budget(timeout), memory_bytes=int((memory or 0) * 1e9))
+    with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
+        result = api.optimize(source, require=require, budget=budget, progress=progress, limits=limits, **words)
+    _show(result, as_json=as_json, quiet=quiet)
+    return 0 if result.met else 3
+
+
+@click.command()
+@click.argument("source")
+@click.option("--batch", default="1,2,4,8,16,32", show_default=True, help="Batch sizes of the throughput sweep.")
+@click.option("--budget", default="15s", show_default=True, help="Time to measure.")
+@click.option("--out", type=click.Path(), help="Run folder (runs/NAME-benchmark).")
+@_declarations
+@_output
+def benchmark(source: str, batch: str, as_json: bool, quiet: bool, **words: Any) -> int:
+    """Weigh SOURCE: what it costs, and what holds it back. Needs no data."""
+    from steelyard import api
+    from steelyard.cli.progress import showing
+
+    budget = words["budget"]
+    with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
+        result = api.benchmark(source, batches=_batches(batch), progress=progress, **words)
+    _show(result, as_json=as_json, quiet=quiet)
+    return 0
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("--figures", is_flag=True, help="Also write every chart as PNG, SVG and PDF into FOLDER/figures.")
+@_output
+def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
+    """Render the report of a run FOLDER again, from its records alone."""
+    from steelyard import api
+
+    result = api.report(folder)
+    if figures:
+        from steelyard.report.charts import save_figures
+
+        save_figures(result.records, Path(folder) / "figures")
+    _show(result, as_json=as_json, quiet=quiet)
+    return 0
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("--budget", default="5s", show_default=True, help="Time to measure.")
+@_output
+def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
+    """Check a deployed FOLDER on this machine: whole, same outputs, cost. Exit status 1 if a check fails."""
+    from steelyard import api
+
+    checkup = api.verify(folder, seconds=api.parse_budget(budget))
+    if as_json:
+        rows = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in checkup.checks]
+        click.echo(json.dumps({"passed": checkup.passed, "checks": rows}, indent=2))
+    elif not quiet:
+        console = Console()
+        for check in checkup.checks:
+            mark, style = {"passed": ("✓", "green"), "failed": ("✗", "red"), "noted": ("•", "yellow")}[check.outcome]
+            console.print(f"[{style}]{mark}[/] {check.name}: ", end="")
+            console.print(check.detail, markup=False, highlight=False, soft_wrap=True)
+        if checkup.measured is not None:
+            from steelyard.report.text import measurement_table
+
+            console.print(measurement_table(checkup.measured))
+    return 0 if checkup.passed else 1
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.argument("picture", type=click.Path())
+@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes to show.")
+@_output
+def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> int:
+    """Say what PICTURE shows, by the deployed model in FOLDER."""
+    from steelyard import api
+
+    answer = api.load(folder).predict(picture)
+    if as_json:
+        click.echo(json.dumps({"label": answer.label, "probabilities": dict(answer.probabilities)}, indent=2))
+    elif not quiet:
+        for name, share in list(answer.probabilities.items())[:top]:
+            click.echo(f"{share:7.2%}  {name}")
+    return 0
+
+
+@click.command()
+@_output
+def doctor(as_json: bool, quiet: bool) -> int:
+    """What this machine can run and sense, how noisy it is now, and what each extra would add."""
+    from steelyard.cli.doctor import examine, show
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif not quiet:
+        show(found)
+    return 0
+
+
+def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
+    from steelyard.pipeline.render import quality_estimates
+    from steelyard.report import text
+
+    records = result.records
+    if as_json:
+        document = text.summary_json(records, quality_estimates(records))
+        click.echo(json.dumps({**document, "folder": str(result.folder), "report": str(result.report)}, indent=2))
+        return
+    if quiet:
+        return
+    console = Console()
+    console.print(text.summary_table(records, quality_estimates(records)))
+    if any(trial.after is not None for trial in records.trials):
+        console.print(text.trials_table(records))
+    if any(trial.refusal is not None for trial in records.trials):
+        console.print(text.refusals_table(records))
+    for finding in records.findings:
+        console.print(f"[bold]{finding.name}[/]: ", end="")
+        console.print(finding.claim, markup=False, soft_wrap=True)
+    for warning in records.run.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    console.print(text.verdict_lines(records), soft_wrap=True)
+    if records.outcome is not None:
+        console.print(f"artifact  {result.best}", markup=False, soft_wrap=True)
+    console.print(f"report    {result.report}", markup=False, soft_wrap=True)
+
+
+def _batches(words: str) -> list[int]:
+    try:
+        return [int(part) for part in words.split(",")]
+    except ValueError:
+        raise InvalidInput(
+            f"batch sizes are whole numbers with commas between, such as 1,8,32; got {words!r}"
+        ) from None

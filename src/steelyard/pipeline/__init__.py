@@ -1,0 +1,1 @@
+"""The main job: `steelyard.pipeline.optimize` is the page to read first."""

@@ -1,0 +1,34 @@
+"""The first record of a run: its words, its machine, its data."""
+
+from __future__ import annotations
+
+from steelyard import __version__
+from steelyard.pipeline.job import Job, Progress
+from steelyard.pipeline.prepare import Prepared
+from steelyard.probe.host import environment
+from steelyard.probe.peaks import measure_peaks
+from steelyard.records import Run
+from steelyard.store import RunFolder
+
+__all__ = ["begin"]
+
+
+def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progress: Progress) -> Run:
+    """Measure this machine's ceilings and write the run's first record."""
+    progress("measuring this machine's ceilings", 0.0)
+    run = Run(
+        command=command,
+        spec=job.spec,
+        contract=prepared.baseline.contract,
+        requirements=job.requirements,
+        budget_s=job.budget_s,
+        environment=environment(),
+        peaks=measure_peaks(),
+        splits=prepared.sizes,
+        split_method=prepared.method,
+        overlaps=prepared.overlaps,
+        warnings=prepared.warnings,
+        version=__version__,
+    )
+    folder.append(run)
+    return run

@@ -1,0 +1,44 @@
+"""What the user asked for, and how a job talks while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steelyard.errors import InvalidInput
+from steelyard.measure.process import Limits
+from steelyard.records import Requirement, Run, SubjectSpec
+
+__all__ = ["Job", "Progress", "check_same", "silent"]
+
+Progress = Callable[[str, float | None], None]
+"""Told what is happening and, where it is known, the share of the whole job that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run: a subject, what must hold, where the records go and how long it may take."""
+
+    spec: SubjectSpec
+    out: Path
+    requirements: tuple[Requirement, ...] = ()
+    budget_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+
+
+def silent(_what: str, _share: float | None) -> None:
+    """A `Progress` that says nothing."""
+
+
+def check_same(job: Job, run: Run, command: str) -> None:
+    """Raise `InvalidInput` unless the folder's run was started by the same words."""
+    if run.command != command:
+        raise InvalidInput(f"{job.out} holds a {run.command} run: give another --out, or remove the folder")
+    asked = (job.spec, tuple(r.text for r in job.requirements))
+    had = (run.spec, tuple(r.text for r in run.requirements))
+    if asked != had:
+        what = "subject" if asked[0] != had[0] else "requirements"
+        raise InvalidInput(
+            f"{job.out} holds a run with other {what} ({had[0].source}; {', '.join(had[1])}): give another --out, or remove the folder"
+        )

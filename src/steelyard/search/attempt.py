@@ -1,0 +1,100 @@
+"""One candidate, start to finish: built, reloaded, weighed and timed against the baseline, each in its own process.
+
+Whatever goes wrong in those processes ends this candidate only, as a refused trial with its reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from steelyard.errors import CannotApply, InvalidInput, MissingExtra, StorageFull, WorkerFailed
+from steelyard.measure.process import Child, Limits
+from steelyard.measure.turns import TurnSettings, take_turns
+from steelyard.measure.weigh import WeighSettings, weigh
+from steelyard.records import Environment, Plan, Prediction, Refusal, Trial
+from steelyard.subject.artifact import read_artifact
+
+__all__ = ["Workshop", "attempt"]
+
+BUILDER = "steelyard.passes.build:Builder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where candidates are made: folders, and the limits each candidate works under."""
+
+    root: Path  # the run folder
+    baseline: Path
+    inputs: Path
+    data: Path | None
+    host: Environment
+    weigh: WeighSettings
+    turns: TurnSettings
+    limits: Limits
+
+    @property
+    def log(self) -> Path:
+        """What children print, kept for whoever wants to know more than one line."""
+        return self.root / "workers.log"
+
+
+def attempt(
+    plan: Plan, shop: Workshop, prediction: Prediction | None, on_step: Callable[[str], None] | None = None
+) -> Trial:
+    """Build and weigh one plan. Never raises for the candidate's own failures; a full disk does end the run."""
+    started = time.monotonic()
+    say = on_step or (lambda _: None)
+    try:
+        say("building")
+        folder = build(plan, shop)
+        after = weigh(
+            read_artifact(folder),
+            shop.inputs,
+            shop.weigh,
+            data=shop.data,
+            host=shop.host,
+            limits=shop.limits,
+            log=shop.log,
+            on_step=say,
+        )
+        say("taking turns with the baseline")
+        arms = {"baseline": shop.baseline, str(plan): folder}
+        turns = take_turns(arms, shop.inputs, shop.turns, limits=shop.limits, log=shop.log)
+    except StorageFull:
+        raise
+    except (CannotApply, InvalidInput, WorkerFailed) as error:
+        refusal = Refusal(kind=_kind(error), reason=str(error))
+        return Trial(plan=plan, refusal=refusal, prediction=prediction, wall_s=time.monotonic() - started)
+    return Trial(
+        plan=plan,
+        artifact=str(folder.relative_to(shop.root)),
+        after=after,
+        comparison=turns.comparison,
+        prediction=prediction,
+        wall_s=time.monotonic() - started,
+    )
+
+
+def build(plan: Plan, shop: Workshop) -> Path:
+    """The artifact of a plan, made in a child process unless it is already there."""
+    with Child(BUILDER, limits=shop.limits, log=shop.log) as child:
+        folder = child.call(
+            "build",
+            baseline=str(shop.baseline),
+            root=str(shop.root / "artifacts"),
+            plan=plan,
+            examples=str(shop.inputs),
+            data=str(shop.data) if shop.data else None,
+        )
+    return Path(folder)
+
+
+def _kind(error: CannotApply | InvalidInput | WorkerFailed) -> str:
+    if isinstance(error, WorkerFailed):
+        return error.kind
+    if isinstance(error, MissingExtra):
+        return "missing-extra"
+    return "cannot-apply" if isinstance(error, CannotApply) else "error"
