@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -180,6 +181,20 @@ def test_the_bare_beginning_of_a_run_renders(runs: dict[str, RunRecords]) -> Non
     shown = words(render_html(bare))
     assert "Measured" in shown
     assert "unavailable: not measured in this run" in shown
+
+
+def test_importing_the_report_loads_no_heavy_framework() -> None:
+    heavy = (
+        "{'torch', 'onnx', 'onnxruntime', 'openvino', 'nncf', 'sklearn', 'altair', 'vl_convert', 'jinja2', 'pandas'}"
+    )
+    rooms = "from steelyard.report import charts, html, text"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {rooms}; print(sorted({heavy} & set(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_page_is_a_pure_function(example: ModuleType, runs: dict[str, RunRecords], pages: dict[str, str]) -> None:

@@ -182,10 +182,6 @@ def _span(shown: str) -> str:
     return shown.partition("(")[2].rstrip(")")
 
 
-def _is_drop(verdict: Verdict) -> bool:
-    return verdict.requirement.quantity == "accuracy" and verdict.requirement.kind == "max_drop"
-
-
 def _tile(name: str, before: Sample, after: Sample | None) -> Tile:
     now = after if after is not None else before
     details = []
