@@ -187,7 +187,9 @@ def metrics(made: Predictions) -> tuple[Estimate, ...]:
 def run(command: str) -> Run:
     return Run(
         command=command,
-        spec=SubjectSpec(source="examples/fashion_mnist.py:model", data="data/fashion <mnist>", seed=0),
+        spec=SubjectSpec(
+            source="examples/fashion_mnist.py:model", data="data/fashion <mnist>", options={"classes": 10}
+        ),
         contract=Contract(shape=(1, 28, 28), scale=1 / 255, mean=(0.286,), std=(0.353,), labels=LABELS),
         requirements=(ACCURACY, LATENCY, SIZE),
         budget_s=600.0,

@@ -118,6 +118,7 @@ def test_full_run_says_it_all(pages: dict[str, str]) -> None:
         "steal time reached 3 %",
         "round 4: steal 3 %",
         "--require &#39;accuracy drop &lt;= 0.5%&#39;",
+        "--classes 10",
         "142 GFLOP/s",
         "Tango",
         "openvino 2026.1.0",

@@ -272,6 +272,7 @@ def _command(records: RunRecords) -> str:
         for w in (flag, value)
     ]
     words += [w for r in run.requirements for w in ("--require", r.text)]
+    words += [w for name, value in run.spec.options.items() for w in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--seed", str(run.spec.seed)] if run.spec.seed else []
     words += ["--budget", f"{run.budget_s:g}s"] if run.budget_s else []
     return shlex.join(words)
