@@ -68,6 +68,7 @@ class ScoreRow:
     after: str
     change: str
     interval: str  # what the brackets mean
+    note: str = ""  # where a modelled number comes from
     missing_before: bool = False
     missing_after: bool = False
 
@@ -100,6 +101,7 @@ class TrialRow:
 class _Cell:
     text: str
     interval: str = ""
+    note: str = ""
     value: float | None = None
     missing: bool = False
 
@@ -195,6 +197,7 @@ def _row(name: str, before: _Cell, after: _Cell | None, words: tuple[str, str] =
         after=after.text if after is not None else NONE,
         change=change,
         interval=before.interval or (after.interval if after is not None else ""),
+        note=before.note or (after.note if after is not None else ""),
         missing_before=before.missing,
         missing_after=after is not None and after.missing,
     )
@@ -253,10 +256,10 @@ def _energy_cell(measurement: Measurement | None) -> _Cell:
     if isinstance(sample, Unavailable):
         return _missing(sample)
     low, high = derive.spread(sample)
-    note = f" ({sample.note})" if sample.note else ""
     return _Cell(
         text=numbers.interval(sample.value, low, high, sample.unit),
-        interval=f"{sample.provenance}: 5-95 % of {sample.values.size:,} draws{note}",
+        interval=f"{sample.provenance}: 5-95 % of {sample.values.size:,} draws",
+        note=sample.note,
         value=sample.value,
     )
 

@@ -36,11 +36,12 @@ def summary_table(records: RunRecords, estimates: Estimates | None = None) -> Ta
     rows = tables.score_rows(records, estimates or {})
     paired = any(row.after != tables.NONE for row in rows)
     table = _table("Before and after" if paired else "Baseline")
-    for name in ("", "before", *(("after", "change") if paired else ()), "interval"):
+    for name in ("", *(("before", "after", "change") if paired else ("value",)), "interval"):
         table.add_column(name, justify="left" if name in ("", "interval") else "right", overflow="fold")
     for row in rows:
         pair = (_cell(row.after, row.missing_after), row.change) if paired else ()
         table.add_row(row.name, _cell(row.before, row.missing_before), *pair, Text(row.interval, style="dim"))
+    _annotate(table, rows)
     return table
 
 
@@ -50,8 +51,10 @@ def measurement_table(measurement: Measurement, estimates: Iterable[Estimate] = 
     table.add_column("")
     table.add_column("value", justify="right", overflow="fold")
     table.add_column("interval", overflow="fold")
-    for row in tables.measurement_rows(measurement, tuple(estimates)):
+    rows = tables.measurement_rows(measurement, tuple(estimates))
+    for row in rows:
         table.add_row(row.name, _cell(row.before, row.missing_before), Text(row.interval, style="dim"))
+    _annotate(table, rows)
     return table
 
 
@@ -184,6 +187,13 @@ def _finite(value: float) -> float | None:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _annotate(table: Table, rows: Iterable[tables.ScoreRow]) -> None:
+    """Where modelled numbers come from, under the table."""
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note]
+    table.caption = Text("\n".join(notes), style="dim") if notes else None
+    table.caption_justify = "left"
 
 
 def _cell(text: str, missing: bool) -> Text:
