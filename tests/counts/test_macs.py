@@ -138,6 +138,17 @@ def test_modes_are_put_back_after_a_crash():
     assert module[0].training
 
 
+def test_an_exported_program_counts_as_its_module_does():
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(72, 4)
+    )
+    x = torch.rand(1, 1, 8, 8)
+    exported = torch.export.export(module.eval(), (x,)).module()
+    count = counts.module_macs(exported, x)
+    assert count.total == counts.module_macs(module, x).total == 36 * 2 * 9 + 72 * 4
+    assert count.uncounted == {}
+
+
 def test_samples_carry_totals_and_shares():
     samples = counts.module_macs(
         torch.nn.Sequential(torch.nn.Linear(7, 3), torch.nn.ReLU()), torch.rand(1, 7)

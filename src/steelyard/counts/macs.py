@@ -281,7 +281,8 @@ def _evaluation(module: torch.nn.Module) -> Iterator[None]:
     modes = {layer: layer.training for layer in module.modules()}
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    module.eval()
+    for layer in modes:
+        layer.training = False  # by the flag, because eval() is forbidden on exported programs
     try:
         yield
     finally:

@@ -63,8 +63,8 @@ def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[
     - ``gemm_fp32_flops``, ``gemm_bf16_flops`` in FLOP/s: square matrix products of 1024 and 1536 a side by
       PyTorch, at 2 operations a multiply-add; fp32 by NumPy where PyTorch is absent.
     - ``gemm_int8_flops`` in the same unit, int8 x int8 -> int32: by ONNX Runtime's MatMulInteger and by
-      ``torch._int_mm``; the faster is kept and named in the note. (On a Cascade Lake with VNNI: ONNX Runtime
-      690, OpenVINO's quantised MatMul 210, torch 320 GFLOP/s, against 240 in fp32.)
+      ``torch._int_mm``; the faster is kept and named in the note. (On a 2-core Cascade Lake with VNNI either may
+      win, at 700 to 950 GFLOP/s against 240 in fp32; OpenVINO's quantised MatMul was slower in the same run.)
     - ``copy_bandwidth_bytes_per_s``: bytes read plus bytes written by copying arrays at least four times the
       last-level cache, shared among `threads`.
     - ``read_bandwidth_bytes_per_s``: the same array read alone, as weights are; ``cache_bandwidth_bytes_per_s``: an
