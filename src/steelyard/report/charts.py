@@ -151,7 +151,7 @@ def _pareto_rows(records: RunRecords) -> Rows:
                 "plan": str(trial.plan),
                 "standing": derive.standing(records, trial),
                 "ratio": ratio.value,
-                "low": ratio.low,
+                "low": ratio.low if math.isfinite(ratio.high) else ratio.value,  # no bound, no bar
                 "high": _finite(ratio.high, ratio.value),
                 "drop": 100 * drop.value,
                 "drop_low": 100 * drop.low,

@@ -21,6 +21,7 @@ from steelyard.report.derive import Estimates, Pair
 
 __all__ = ["render_html"]
 
+UNITS = {"_share": "fraction", "_fraction": "fraction", "_flops": "FLOP/s", "_bytes": "byte", "_s": "s"}
 PEAKS = {
     "gemm_fp32_flops": "Matrix multiply, fp32",
     "gemm_bf16_flops": "Matrix multiply, bf16",
@@ -202,14 +203,9 @@ def _by_plan(rows: tuple[tables.VerdictRow, ...]) -> tuple[tuple[str, list[table
 
 def _evidence(finding: Finding) -> Iterator[tuple[str, str]]:
     for name, value in finding.evidence.items():
-        unit = _unit_of(name)
-        words = name.replace("_", " ")
-        yield words, numbers.quantity(value, unit or "count")
-
-
-def _unit_of(name: str) -> str:
-    suffixes = {"_share": "fraction", "_fraction": "fraction", "_flops": "FLOP/s", "_bytes": "byte", "_s": "s"}
-    return next((unit for suffix, unit in suffixes.items() if name.endswith(suffix)), "")
+        suffix = next((s for s in UNITS if name.endswith(s)), "")
+        words = name.removesuffix(suffix if suffix in ("_s", "_bytes") else "").replace("_", " ")
+        yield words, numbers.quantity(value, UNITS.get(suffix, "count"))
 
 
 def _forecast_cells(records: RunRecords) -> Iterator[dict[str, str]]:

@@ -114,10 +114,12 @@ def interval(value: float, low: float, high: float, unit: str) -> str:
     >>> interval(0.0123, 0.0121, 0.01262, "s"), interval(0.987, 0.9712, 0.9951, "fraction")
     ('12.3 ms (12.1-12.6)', '98.7 % (97.1-99.5)')
     >>> interval(11.4e6, 11.4e6, 11.4e6, "byte"), interval(0.5, 0.0, math.inf, "ratio")  # exact; nothing known
-    ('11.4 MB', '0.500x (0.000 to unbounded)')
+    ('11.4 MB', '0.500x (no bound)')
     """
     if low == value == high:
         return quantity(value, unit)
+    if low <= 0 and math.isinf(high):
+        return f"{quantity(value, unit)} (no bound)"
     scale, name = _scale(value, unit)
     decimals = 0 if _whole(value, unit, scale) else _decimals(value / scale, 3)
     span = _span(low / scale, high / scale, decimals)
