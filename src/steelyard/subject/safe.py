@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import pickle
-import re
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +11,8 @@ from steelyard.errors import InvalidInput, UnsafeFile
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["check_program", "load_weights", "read_weights", "save_weights"]
+__all__ = ["load_weights", "read_weights", "save_weights"]
 
-_ARITHMETIC = re.compile(r"[\w\s+\-*/%(),.<>=&|~]*")
 _SAFE_WAY = (
     "save the weights with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and give that file"
 )
@@ -75,59 +69,3 @@ def save_weights(model: nn.Module, path: Path) -> None:
     import torch
 
     torch.save(model.state_dict(), path)
-
-
-def check_program(path: Path) -> None:
-    """Raise `UnsafeFile` unless a .pt2 archive holds tensors and a graph only.
-
-    `torch.export.load` unpickles some payloads without restriction and evaluates the graph's shape expressions, so
-    both are looked through first: pickled payloads must pass the restricted unpickler, expressions must be arithmetic.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            for name in _pickled(archive, names):
-                _check_pickle(path, name, archive.read(name))
-            for name in (n for n in names if "/models/" in n and n.endswith(".json")):
-                _check_expressions(path, json.loads(archive.read(name)))
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise InvalidInput(f"cannot read {path} as an exported program (.pt2): {error}") from None
-
-
-def _pickled(archive: zipfile.ZipFile, names: list[str]) -> Iterator[str]:
-    """Members that `torch.export.load` would unpickle."""
-    for name in names:
-        folder, _, base = name.rpartition("/")
-        if base.startswith(("custom_obj", "opaque_obj")) or base.endswith((".pt", ".pkl")):
-            yield name
-        elif base.endswith("_config.json"):
-            entries = json.loads(archive.read(name)).get("config", {})
-            yield from (f"{folder}/{e['path_name']}" for e in entries.values() if e.get("use_pickle"))
-
-
-def _check_pickle(path: Path, name: str, content: bytes) -> None:
-    import torch
-
-    try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        raise _unsafe(path, f"its part {name} is a pickle of more than tensors") from None
-
-
-def _check_expressions(path: Path, node: Any) -> None:
-    if isinstance(node, dict):
-        expression = node.get("expr_str")
-        if isinstance(expression, str) and (not _ARITHMETIC.fullmatch(expression) or "__" in expression):
-            raise _unsafe(path, f"a shape expression reads {expression[:40]!r}")
-        for value in node.values():
-            _check_expressions(path, value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_expressions(path, value)
-
-
-def _unsafe(path: Path, what: str) -> UnsafeFile:
-    return UnsafeFile(
-        f"{path} could run code when opened ({what}), so it was not: "
-        "give ONNX, or file.py:function with weights in safetensors"
-    )

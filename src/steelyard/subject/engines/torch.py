@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.safe import check_program
+from steelyard.subject.program import check_program
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["TorchRunner", "load", "open_program", "signature"]
@@ -53,15 +54,19 @@ class TorchRunner:
 
 def open_program(path: Path) -> nn.Module:
     """The module of an exported program, after looking the archive through for code."""
+    return _read(path).module()
+
+
+def _read(path: Path) -> torch.export.ExportedProgram:
     try:
         import torch
     except ImportError:
         raise MissingExtra("torch", needed_for=f"reading {path.name}") from None
     check_program(path)
     try:
-        return torch.export.load(path).module()
-    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-        raise InvalidInput(f"cannot read {path} as an exported program: {str(error).splitlines()[0]}") from None
+        return torch.export.load(path)
+    except Exception as error:  # a damaged graph fails wherever the deserialiser happens to stand
+        raise InvalidInput(f"cannot read {path} as an exported program: {_first_line(error)}") from None
 
 
 def load(artifact: Artifact) -> TorchRunner:
@@ -86,10 +91,7 @@ def compiled(module: nn.Module) -> Callable[[Any], Any]:
 
 def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     """Shape of one example, dtype and number of classes of a .pt2 with one input and one output."""
-    import torch
-
-    check_program(path)
-    program = torch.export.load(path)
+    program = _read(path)
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [values[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
     outputs = [values[name] for name in program.graph_signature.user_outputs if isinstance(name, str)]
@@ -98,3 +100,7 @@ def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     shape = tuple(int(d) for d in inputs[0].shape[1:])
     dtype = str(np.dtype(str(inputs[0].dtype).removeprefix("torch.")))
     return shape, dtype, int(outputs[0].shape[-1])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
