@@ -19,6 +19,7 @@ from steelyard.records import (
     Finding,
     Measurement,
     Outcome,
+    Plan,
     Run,
     RunRecords,
     Trial,
@@ -82,7 +83,7 @@ class RunFolder:
 
 
 def read_records(folder: Path) -> RunRecords:
-    """A run folder's records, grouped. Later records of a kind replace earlier ones; trials and findings add up.
+    """A run folder's records, grouped. A later record of a kind replaces an earlier one, as does a plan's later trial.
 
     Raises `InvalidInput` naming the line for a damaged file, `SchemaTooNew` for one from a newer version.
     """
@@ -91,10 +92,10 @@ def read_records(folder: Path) -> RunRecords:
         raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
     single: dict[type, Any] = {}
     findings: tuple[Finding, ...] = ()
-    trials: list[Trial] = []
+    trials: dict[Plan, Trial] = {}
     for record in _lines(path):
         if isinstance(record, Trial):
-            trials.append(record)
+            trials[record.plan] = record
         elif isinstance(record, tuple):
             findings = record
         else:
@@ -106,7 +107,7 @@ def read_records(folder: Path) -> RunRecords:
         run=run,
         baseline=single.get(Measurement),
         findings=findings,
-        trials=tuple(trials),
+        trials=tuple(trials.values()),
         verification=single.get(Verification),
         outcome=single.get(Outcome),
     )

@@ -8,7 +8,7 @@ machine falls on all arms alike. A round's reading for an arm is the median of i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +66,29 @@ def take_turns(
     flags: list[str] = []
     for done, order in enumerate(orders, 1):
         before = load_now()
-        rounds.append(_round(arms, inputs, settings, order, limits, log))
+        rounds.append(_round(list(arms.values()), inputs, settings, order, limits, log))
         flags += [f"round {done}: {flag}" for flag in load_now().since(before).flags()]
         if on_round is not None:
             on_round(done)
-    seconds = np.stack([[[np.median(times) for times in slot] for slot in r.times] for r in rounds])
     return Turns(
-        comparison=Comparison(
-            arms=tuple(arms), batch=settings.batch, seconds=seconds, order=orders, flags=tuple(flags)
-        ),
+        comparison=_comparison(tuple(arms), settings, [r.times for r in rounds], orders, flags),
         readings=tuple(_pooled(rounds, arm, settings.batch) for arm in range(len(arms))),
     )
+
+
+def duel(baseline: Child, candidate: Child, name: str, settings: TurnSettings) -> Comparison:
+    """One round between two children that are already loaded and warm."""
+    order = _abba(np.random.default_rng(settings.seed), settings.slots, 2)
+    before = load_now()
+    times = _play([baseline, candidate], settings, order)
+    flags = load_now().since(before).flags()
+    return _comparison(("baseline", name), settings, [times], order[None], flags)
+
+
+def make_ready(child: Child, folder: Path, inputs: Path, settings: TurnSettings) -> None:
+    """Load an artifact in a child and run it until warm."""
+    child.call("load", folder=str(folder), inputs=str(inputs))
+    _warm_up(child, settings)
 
 
 def log_ratios(comparison: Comparison, arm: int | str) -> NDArray[np.float64]:
@@ -86,14 +98,17 @@ def log_ratios(comparison: Comparison, arm: int | str) -> NDArray[np.float64]:
     return np.asarray(np.median(slots, axis=1), dtype=np.float64)
 
 
+_Times = list[list[NDArray[np.float64]]]  # [slot][arm]: every call of the turn
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Round:
-    times: list[list[NDArray[np.float64]]]  # [slot][arm]: every call of the turn
+    times: _Times
     peaks: list[int | Unavailable]  # [arm]: peak resident bytes of the process
 
 
 def _round(
-    arms: Mapping[str, Path],
+    folders: Sequence[Path],
     inputs: Path,
     settings: TurnSettings,
     order: NDArray[np.int32],
@@ -101,24 +116,42 @@ def _round(
     log: Path | None,
 ) -> _Round:
     with ExitStack() as stack:
-        children = [stack.enter_context(Child(WORKER, limits=limits, log=log)) for _ in arms]
-        for child, folder in zip(children, arms.values(), strict=True):
+        children = [stack.enter_context(Child(WORKER, limits=limits, log=log)) for _ in folders]
+        for child, folder in zip(children, folders, strict=True):
             child.start("load", folder=str(folder), inputs=str(inputs))
         for child in children:
             child.result()
         for child in children:
-            child.call("first")
-            child.call("warm", batch=settings.batch, seconds=settings.warm_s)
-        times = [_slot(children, settings, places) for places in order]
-        return _Round(times=times, peaks=[child.call("peak") for child in children])
+            _warm_up(child, settings)
+        return _Round(times=_play(children, settings, order), peaks=[child.call("peak") for child in children])
 
 
-def _slot(children: list[Child], settings: TurnSettings, places: NDArray[np.int32]) -> list[NDArray[np.float64]]:
+def _warm_up(child: Child, settings: TurnSettings) -> None:
+    child.call("first")
+    child.call("warm", batch=settings.batch, seconds=settings.warm_s)
+
+
+def _play(children: Sequence[Child], settings: TurnSettings, order: NDArray[np.int32]) -> _Times:
+    return [_slot(children, settings, places) for places in order]
+
+
+def _slot(children: Sequence[Child], settings: TurnSettings, places: NDArray[np.int32]) -> list[NDArray[np.float64]]:
     times: dict[int, NDArray[np.float64]] = {}
     for arm in np.argsort(places):
         time.sleep(settings.rest_s)
         times[int(arm)] = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
     return [times[arm] for arm in range(len(children))]
+
+
+def _comparison(
+    arms: tuple[str, ...],
+    settings: TurnSettings,
+    rounds: Sequence[_Times],
+    order: NDArray[np.int32],
+    flags: Sequence[str],
+) -> Comparison:
+    seconds = np.array([[[np.median(times) for times in slot] for slot in slots] for slots in rounds])
+    return Comparison(arms=arms, batch=settings.batch, seconds=seconds, order=order, flags=tuple(flags))
 
 
 def _pooled(rounds: list[_Round], arm: int, batch: int) -> tuple[Sample | Unavailable, ...]:

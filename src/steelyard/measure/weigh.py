@@ -22,7 +22,7 @@ from steelyard.stats.changepoint import steady_from
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.splits import read_split
 
-__all__ = ["WeighSettings", "predictions", "weigh"]
+__all__ = ["WeighSettings", "predict_split", "predictions", "weigh", "weigh_in"]
 
 Reading = Sample | Unavailable
 
@@ -32,9 +32,9 @@ class WeighSettings:
     """What to read and for how long. Times in seconds."""
 
     warm_s: float = 0.4
-    latency_s: float = 1.5
-    sweep: tuple[int, ...] = (1, 4, 16)
-    sweep_s: float = 0.3
+    latency_s: float = 1.0
+    sweep: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    sweep_s: float = 0.2
     operator_runs: int = 10
     split: str | None = None
     evaluate_batch: int = 64
@@ -52,31 +52,55 @@ def weigh(
     log: Path | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Measurement:
-    """Load the artifact in a fresh process and read cost, and quality on `settings.split`.
-
-    Raises `WorkerFailed` with the kind ``parity`` where its outputs are not those of the model it was saved from.
-    """
-    host = host or environment()
-    say = on_step or (lambda _: None)
+    """Load the artifact in a fresh process and read cost, and quality on `settings.split`; see `weigh_in`."""
     with Child(WORKER, limits=limits, log=log) as child:
-        say("loading")
-        readings: list[Reading] = list(_loading(child, artifact, inputs))
-        _check_parity(child, artifact)
-        say("timing")
-        readings += _timing(child, settings, host)
-        say("operators")
-        readings += _operators(child, settings.operator_runs)
-        if settings.count:
-            readings += child.call("count", runs=settings.operator_runs)
-            readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
+        return weigh_in(child, artifact, inputs, settings, data=data, host=host, on_step=on_step)
+
+
+def weigh_in(
+    child: Child,
+    artifact: Artifact,
+    inputs: Path,
+    settings: WeighSettings,
+    *,
+    data: Path | None = None,
+    host: Environment | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Weigh an artifact in a child that has loaded nothing yet, and leave it loaded.
+
+    Raises `WorkerFailed` with the kind ``parity`` where the outputs are not those of the model it was saved from.
+    """
+    say = on_step or (lambda _: None)
+    say("loading")
+    readings: list[Reading] = list(_loading(child, artifact, inputs))
+    _check_parity(child, artifact)
+    say("timing")
+    host = host or environment()
+    readings += _timing(child, settings, host)
+    readings += _operators(child, settings.operator_runs)
+    if settings.count:
+        say("counting")
+        readings += child.call("count", runs=settings.operator_runs)
+        readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
+    if settings.sweep:
         say("throughput")
         readings += _sweep(child, settings)
-        made: tuple[Predictions, ...] = ()
-        if settings.split is not None and data is not None:
-            say(f"quality on {settings.split}")
-            made = (_evaluate(child, artifact.contract, data, settings.split, settings.evaluate_batch),)
+    made: tuple[Predictions, ...] = ()
+    if settings.split is not None and data is not None:
+        say(f"quality on {settings.split}")
+        made = (_evaluate(child, artifact.contract, data, settings.split, settings.evaluate_batch),)
     readings.append(_reading("stored_bytes", "byte", [stored_bytes(artifact.folder)], provenance="counted"))
     return Measurement(subject=artifact.fingerprint(), environment=host, readings=tuple(readings), predictions=made)
+
+
+def predict_split(
+    artifact: Artifact, inputs: Path, data: Path, split: str, *, limits: Limits | None = None, log: Path | None = None
+) -> Predictions:
+    """Per-example outcome on a whole split, by a fresh process."""
+    with Child(WORKER, limits=limits, log=log) as child:
+        child.call("load", folder=str(artifact.folder), inputs=str(inputs))
+        return _evaluate(child, artifact.contract, data, split, WeighSettings().evaluate_batch)
 
 
 def predictions(outputs: NDArray[Any], labels: NDArray[np.int32], contract: Contract, split: str) -> Predictions:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from steelyard.diagnose.findings import diagnose
 from steelyard.errors import InvalidInput
 from steelyard.measure.turns import TurnSettings, log_ratios, take_turns
-from steelyard.measure.weigh import WeighSettings, weigh
+from steelyard.measure.weigh import WeighSettings, predict_split, weigh
 from steelyard.pipeline.begin import begin
 from steelyard.pipeline.deliver import deliver
 from steelyard.pipeline.job import Job, Progress, check_same, silent
@@ -29,7 +31,7 @@ from steelyard.records import (
     Unavailable,
     Verification,
 )
-from steelyard.search.attempt import Workshop, attempt
+from steelyard.search.attempt import Rival, Workshop, attempt
 from steelyard.search.ordered import OrderedSearch, out_of_time, skipped
 from steelyard.search.space import plans_for
 from steelyard.store import RunFolder
@@ -39,11 +41,8 @@ from steelyard.verify.judge import Case, control_ratio, judge, point
 __all__ = ["DEFAULTS", "optimize"]
 
 DEFAULTS = ("accuracy drop <= 1%", "latency <= 1x")
-VERIFY_SHARE = 0.35  # of the budget, kept for the verification
 FINALISTS = 2
-ROUNDS = 10  # pairs of fresh processes in the verification, at the least
-_TRIAL = WeighSettings(split="validation")
-_FINAL = WeighSettings(split="test", sweep=(1, 2, 4, 8, 16, 32), latency_s=1.0)
+ROUNDS, SLOTS = 10, 12  # of the verification, at the least
 
 
 def optimize(job: Job, progress: Progress = silent) -> RunRecords:
@@ -53,15 +52,15 @@ def optimize(job: Job, progress: Progress = silent) -> RunRecords:
         known = folder.records()
         if known is not None:
             check_same(job, known.run, "optimize")
-            if known.outcome is not None:
+            if known.outcome is not None and job.budget_s <= known.run.budget_s:
                 write_report(job.out, known)
                 return known
         prepared = prepare_subject(job.spec, job.out, progress)
-        run = known.run if known else begin(job, prepared, folder, "optimize", progress)
+        run = _resume(job, known.run, folder) if known else begin(job, prepared, folder, "optimize", progress)
         shop = _workshop(job, prepared, run)
         baseline = (known and known.baseline) or _weigh_baseline(shop, folder, run, progress)
         findings = (known and known.findings) or _diagnose(baseline, run, prepared, folder)
-        earlier = known.trials if known else ()
+        earlier = [t for t in known.trials if not _unreached(t)] if known else []
         deadline = time.monotonic() + run.budget_s - sum(t.wall_s for t in earlier)
         trials = _search(shop, folder, findings, earlier, deadline, run.budget_s, progress)
         verification = _verify(shop, run, baseline, trials, deadline, progress)
@@ -77,6 +76,19 @@ def optimize(job: Job, progress: Progress = silent) -> RunRecords:
         return records
 
 
+def _resume(job: Job, run: Run, folder: RunFolder) -> Run:
+    """The run as it was begun; a longer budget is noted, and reaches the plans that the shorter one did not."""
+    if job.budget_s <= run.budget_s:
+        return run
+    longer = dataclasses.replace(run, budget_s=job.budget_s)
+    folder.append(longer)
+    return longer
+
+
+def _unreached(trial: Trial) -> bool:
+    return trial.refusal is not None and trial.refusal.kind == "budget"
+
+
 def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
     return Workshop(
         root=job.out,
@@ -84,7 +96,7 @@ def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
         inputs=prepared.inputs,
         data=prepared.data,
         host=run.environment,
-        weigh=_TRIAL,
+        weigh=WeighSettings(split="validation"),
         turns=TurnSettings(rounds=1, slots=16),
         limits=job.limits,
     )
@@ -92,7 +104,7 @@ def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
 
 def _weigh_baseline(shop: Workshop, folder: RunFolder, run: Run, progress: Progress) -> Measurement:
     """Before: everything, and whether the baseline is sane enough to be compared with."""
-    settings = WeighSettings(split="validation", sweep=_FINAL.sweep, count=True)
+    settings = dataclasses.replace(shop.weigh, count=True)
     measured = weigh(
         read_artifact(shop.baseline),
         shop.inputs,
@@ -144,28 +156,37 @@ def _search(
     """Best prospect first, until the plans or the search's share of the budget run out."""
     predictions = [p for finding in findings for p in finding.predictions]
     search = OrderedSearch(predictions, earlier)
-    stop = deadline - VERIFY_SHARE * budget_s
     slowest = max((t.wall_s for t in earlier), default=0.0)
-    while (prediction := search.ask()) is not None:
-        left = stop - time.monotonic()
-        if prediction.hopeless:
-            trial = skipped(prediction)
-        elif left <= 0 or (slowest > left and _passing_count(search.trials)):
-            trial = out_of_time(prediction.plan, prediction)
-        else:
-            done = 1 - (deadline - time.monotonic()) / budget_s
-            trial = attempt(prediction.plan, shop, prediction, _named(progress, str(prediction.plan), done))
-            slowest = max(slowest, trial.wall_s)
-        folder.append(trial)
-        search.tell(trial)
+    with Rival(shop) as rival:
+        rival.child()
+        stop = deadline - _verification_s(rival.start_s)
+        while (prediction := search.ask()) is not None:
+            left = stop - time.monotonic()
+            if prediction.hopeless:
+                trial = skipped(prediction)
+            elif slowest > left and _weighed(search.trials):
+                trial = out_of_time(prediction)
+            else:
+                done = 1 - (deadline - time.monotonic()) / budget_s
+                say = _named(progress, str(prediction.plan), done)
+                trial = attempt(prediction.plan, shop, rival, prediction, say)
+                slowest = max(slowest, trial.wall_s)
+            folder.append(trial)
+            search.tell(trial)
     return search.trials
+
+
+def _verification_s(start_s: float) -> float:
+    """What the verification will take: every round starts baseline, control and finalists afresh, two at a time."""
+    per_round = start_s * (1 + 0.25 * FINALISTS) + SLOTS * (2 + FINALISTS) * 0.035
+    return ROUNDS * per_round + (1 + FINALISTS) * start_s
 
 
 def _named(progress: Progress, plan: str, done: float) -> Callable[[str], None]:
     return lambda step: progress(f"{plan}: {step}", done)
 
 
-def _passing_count(trials: Sequence[Trial]) -> int:
+def _weighed(trials: Sequence[Trial]) -> int:
     return sum(trial.comparison is not None for trial in trials)
 
 
@@ -198,23 +219,20 @@ def _verify(
     folders = [shop.root / str(t.artifact) for t in finalists]
     names = [str(t.plan) for t in finalists]
     arms = dict(zip(["baseline", "control", *names], [shop.baseline, shop.baseline, *folders], strict=True))
-    progress("verifying on the test split", 1 - VERIFY_SHARE)
-    weighed = [
-        weigh(read_artifact(f), shop.inputs, _FINAL, data=shop.data, host=shop.host, limits=shop.limits, log=shop.log)
-        for f in (shop.baseline, *folders)
-    ]
+    measured = [_on_test(baseline, shop.baseline, shop, progress)]
+    measured += [_on_test(t.after, f, shop, progress) for t, f in zip(finalists, folders, strict=True) if t.after]
     settings = _verify_settings(len(arms), deadline - time.monotonic())
+    began = time.monotonic()
     turns = take_turns(
         arms,
         shop.inputs,
         settings,
         limits=shop.limits,
         log=shop.log,
-        on_round=lambda done: progress(
-            f"taking turns, round {done} of {settings.rounds}", 1 - VERIFY_SHARE * (1 - done / settings.rounds)
-        ),
+        on_round=lambda done: _say_round(progress, done, time.monotonic() - began, run.budget_s),
     )
-    measured = [_with(m, turns.readings[arm]) for m, arm in zip(weighed, (0, *range(2, len(arms))), strict=True)]
+    places = (0, *range(2, len(arms)))  # the control is the baseline again
+    measured = [_renewed(m, turns.readings[arm]) for m, arm in zip(measured, places, strict=True)]
     control, alarm = control_ratio(turns.comparison, 1)
     widen = max(abs(np.log(control.low)), abs(np.log(control.high))) if alarm else 0.0
     cases = [
@@ -231,23 +249,32 @@ def _verify(
     )
 
 
+def _on_test(measured: Measurement, folder: Path, shop: Workshop, progress: Progress) -> Measurement:
+    """The measurement with predictions on the test split, made now and by a fresh process."""
+    progress("predicting the test split", None)
+    assert shop.data is not None
+    artifact = read_artifact(folder)
+    made = predict_split(artifact, shop.inputs, shop.data, "test", limits=shop.limits, log=shop.log)
+    return dataclasses.replace(measured, predictions=(made,))
+
+
+def _renewed(measured: Measurement, newer: Sequence[Sample | Unavailable]) -> Measurement:
+    """The measurement with some readings taken again, taking turns."""
+    replaced = {(r.quantity, *r.conditions.items()) for r in newer}
+    kept = [r for r in measured.readings if (r.quantity, *r.conditions.items()) not in replaced]
+    return dataclasses.replace(measured, readings=(*newer, *kept))
+
+
 def _verify_settings(arms: int, left_s: float) -> TurnSettings:
-    """At least ten rounds; where the budget has more, longer ones, for the medians of slots settle faster than rounds start."""
-    per_round = max(0.0, left_s) / ROUNDS
-    slots = int(np.clip((per_round - 4.0) / (arms * 0.035), 12, 60))
+    """At least ten rounds; where the budget has more, longer ones."""
+    per_round = left_s / ROUNDS
+    slots = int(np.clip(0.5 * per_round / (arms * 0.035), SLOTS, 60))
     return TurnSettings(rounds=ROUNDS, slots=slots - slots % 2)
 
 
-def _with(measured: Measurement, newer: Sequence[Sample | Unavailable]) -> Measurement:
-    """The measurement with some readings taken again under better conditions."""
-    replaced = {(r.quantity, *r.conditions.items()) for r in newer}
-    kept = [r for r in measured.readings if (r.quantity, *r.conditions.items()) not in replaced]
-    return Measurement(
-        subject=measured.subject,
-        environment=measured.environment,
-        readings=(*newer, *kept),
-        predictions=measured.predictions,
-    )
+def _say_round(progress: Progress, done: int, spent_s: float, budget_s: float) -> None:
+    left_s = spent_s / done * (ROUNDS - done)
+    progress(f"taking turns, round {done} of {ROUNDS}", 1 - left_s / budget_s)
 
 
 def _decide(run: Run, trials: Sequence[Trial], verification: Verification | None, started: float) -> Outcome:
@@ -272,7 +299,7 @@ def _decide(run: Run, trials: Sequence[Trial], verification: Verification | None
 
 
 def _why_no_finalist(trials: Sequence[Trial], requirements: Sequence[Requirement]) -> str:
-    measured = _passing_count(trials)
+    measured = _weighed(trials)
     if not measured:
         return f"none of {len(trials)} candidates could be measured; each has its reason in the list"
     wanted = " and ".join(r.text for r in requirements)

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra, StorageFull, WorkerFailed
 from steelyard.measure.process import Child, Limits
-from steelyard.measure.turns import TurnSettings, take_turns
-from steelyard.measure.weigh import WeighSettings, weigh
+from steelyard.measure.turns import WORKER, TurnSettings, duel, make_ready
+from steelyard.measure.weigh import WeighSettings, weigh_in
 from steelyard.records import Environment, Plan, Prediction, Refusal, Trial
 from steelyard.subject.artifact import read_artifact
 
-__all__ = ["Workshop", "attempt"]
+__all__ = ["Rival", "Workshop", "attempt", "build"]
 
 BUILDER = "steelyard.passes.build:Builder"
 
@@ -41,8 +42,44 @@ class Workshop:
         return self.root / "workers.log"
 
 
+class Rival:
+    """The baseline, loaded and warm in its own process, for candidates to take turns with; started again if lost."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._child: Child | None = None
+        self.start_s = 0.0  # what one fresh process of the baseline costs to start
+
+    def __enter__(self) -> Rival:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    def child(self) -> Child:
+        """The running child."""
+        if self._child is None:
+            started = time.monotonic()
+            child = Child(WORKER, limits=self._shop.limits, log=self._shop.log)
+            make_ready(child, self._shop.baseline, self._shop.inputs, self._shop.turns)
+            self._child, self.start_s = child, time.monotonic() - started
+        return self._child
+
+    def drop(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
 def attempt(
-    plan: Plan, shop: Workshop, prediction: Prediction | None, on_step: Callable[[str], None] | None = None
+    plan: Plan,
+    shop: Workshop,
+    rival: Rival,
+    prediction: Prediction | None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Trial:
     """Build and weigh one plan. Never raises for the candidate's own failures; a full disk does end the run."""
     started = time.monotonic()
@@ -50,29 +87,22 @@ def attempt(
     try:
         say("building")
         folder = build(plan, shop)
-        after = weigh(
-            read_artifact(folder),
-            shop.inputs,
-            shop.weigh,
-            data=shop.data,
-            host=shop.host,
-            limits=shop.limits,
-            log=shop.log,
-            on_step=say,
-        )
-        say("taking turns with the baseline")
-        arms = {"baseline": shop.baseline, str(plan): folder}
-        turns = take_turns(arms, shop.inputs, shop.turns, limits=shop.limits, log=shop.log)
+        with Child(WORKER, limits=shop.limits, log=shop.log) as child:
+            artifact = read_artifact(folder)
+            after = weigh_in(child, artifact, shop.inputs, shop.weigh, data=shop.data, host=shop.host, on_step=say)
+            say("taking turns with the baseline")
+            comparison = duel(rival.child(), child, str(plan), shop.turns)
     except StorageFull:
         raise
     except (CannotApply, InvalidInput, WorkerFailed) as error:
+        rival.drop()  # whatever ended the candidate may have hurt its rival
         refusal = Refusal(kind=_kind(error), reason=str(error))
         return Trial(plan=plan, refusal=refusal, prediction=prediction, wall_s=time.monotonic() - started)
     return Trial(
         plan=plan,
         artifact=str(folder.relative_to(shop.root)),
         after=after,
-        comparison=turns.comparison,
+        comparison=comparison,
         prediction=prediction,
         wall_s=time.monotonic() - started,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steelyard.records import Plan, Prediction, Refusal, Trial
+from steelyard.records import Prediction, Refusal, Trial
 
-__all__ = ["OrderedSearch"]
+__all__ = ["OrderedSearch", "out_of_time", "skipped"]
 
 
 class OrderedSearch:
@@ -43,13 +43,10 @@ def skipped(prediction: Prediction) -> Trial:
     return Trial(plan=prediction.plan, refusal=refusal, prediction=prediction)
 
 
-def out_of_time(plan: Plan, prediction: Prediction | None) -> Trial:
+def out_of_time(prediction: Prediction) -> Trial:
     """A trial for a plan that the budget did not reach."""
-    return Trial(
-        plan=plan,
-        refusal=Refusal(kind="budget", reason="the budget ended before its turn; give a longer --budget"),
-        prediction=prediction,
-    )
+    refusal = Refusal(kind="budget", reason="the budget ended before its turn; give a longer --budget")
+    return Trial(plan=prediction.plan, refusal=refusal, prediction=prediction)
 
 
 def _per_minute(prediction: Prediction) -> float:
