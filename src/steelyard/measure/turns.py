@@ -51,13 +51,15 @@ def take_turns(
     inputs: Path,
     settings: TurnSettings,
     *,
+    worker: str = WORKER,
     limits: Limits | None = None,
     log: Path | None = None,
     on_round: Callable[[int], None] | None = None,
 ) -> Turns:
     """Time every arm's artifact in `settings.rounds` rounds of fresh processes.
 
-    The first arm is the baseline. `inputs` is an .npy file of model-ready examples. Raises `WorkerFailed` where an arm
+    The first arm is the baseline. `inputs` is an .npy file of model-ready examples. `worker` names the class that runs
+    an arm (`steelyard.measure.worker.Worker` or a subclass that loads something else than artifacts). Raises `WorkerFailed` where an arm
     dies; `on_round` is told how many rounds are done.
     """
     rng = np.random.default_rng(settings.seed)
@@ -66,7 +68,7 @@ def take_turns(
     flags: list[str] = []
     for done, order in enumerate(orders, 1):
         before = load_now()
-        rounds.append(_round(list(arms.values()), inputs, settings, order, limits, log))
+        rounds.append(_round(list(arms.values()), inputs, settings, order, worker, limits, log))
         flags += [f"round {done}: {flag}" for flag in load_now().since(before).flags()]
         if on_round is not None:
             on_round(done)
@@ -112,11 +114,12 @@ def _round(
     inputs: Path,
     settings: TurnSettings,
     order: NDArray[np.int32],
+    worker: str,
     limits: Limits | None,
     log: Path | None,
 ) -> _Round:
     with ExitStack() as stack:
-        children = [stack.enter_context(Child(WORKER, limits=limits, log=log)) for _ in folders]
+        children = [stack.enter_context(Child(worker, limits=limits, log=log)) for _ in folders]
         for child, folder in zip(children, folders, strict=True):
             child.start("load", folder=str(folder), inputs=str(inputs))
         for child in children:
