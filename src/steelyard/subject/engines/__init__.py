@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["ENGINES", "Runner", "load_runner"]
+__all__ = ["ENGINES", "Runner", "in_pieces", "load_runner"]
 
 
 class Runner(Protocol):
@@ -37,3 +38,15 @@ def load_runner(artifact: Artifact) -> Runner:
     """Load an artifact with its engine. Raises `MissingExtra` where the engine is not installed."""
     runner: Runner = import_module(ENGINES[artifact.engine]).load(artifact)
     return runner
+
+
+def in_pieces(run: Callable[[NDArray[Any]], NDArray[Any]], inputs: NDArray[Any], size: int) -> NDArray[Any]:
+    """Outputs of a model whose batch axis is fixed at `size`; the last piece is filled up with its last example.
+
+    >>> in_pieces(lambda x: 2 * x, np.arange(5), size=2).tolist()
+    [0, 2, 4, 6, 8]
+    """
+    filler = np.repeat(inputs[-1:], -len(inputs) % size, axis=0)
+    filled = np.concatenate([inputs, filler])
+    outputs = np.concatenate([run(filled[start : start + size]) for start in range(0, len(filled), size)])
+    return outputs[: len(inputs)]

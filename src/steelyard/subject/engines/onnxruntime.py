@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
+from steelyard.subject.engines import in_pieces
 
 __all__ = ["OnnxRunner", "load", "open_session", "signature"]
 
@@ -51,13 +53,17 @@ class OnnxRunner:
         self._path = path
         self._session = open_session(path)
         self._input = self._session.get_inputs()[0].name
+        self._batch = _fixed_batch(self._session)
         self._outputs = [self._session.get_outputs()[0].name]
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
+        if self._batch is not None and len(inputs) != self._batch:
+            return in_pieces(self, inputs, self._batch)
         outputs: NDArray[Any] = self._session.run(self._outputs, {self._input: inputs})[0]
         return outputs
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+        inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
         with tempfile.TemporaryDirectory() as folder:
             session = open_session(self._path, profile_to=Path(folder) / "profile")
             for _ in range(runs):
@@ -71,6 +77,11 @@ class OnnxRunner:
                 seconds[operator] += event["dur"] / 1e6 / runs
                 calls[operator] += 1
         return {name: (seconds[name], round(calls[name] / runs)) for name in seconds}
+
+
+def _fixed_batch(session: Any) -> int | None:
+    shape = session.get_inputs()[0].shape
+    return shape[0] if shape and isinstance(shape[0], int) else None
 
 
 def load(artifact: Artifact) -> OnnxRunner:

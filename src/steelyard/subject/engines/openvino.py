@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
+from steelyard.subject.engines import in_pieces
 
 __all__ = ["OpenVinoRunner", "load", "open_model", "signature"]
 
@@ -47,9 +48,12 @@ class OpenVinoRunner:
         self._model = open_model(path)
         self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": options.get("precision", "f32")}
         self._shape = self._model.input(0).partial_shape
+        self._batch = self._shape[0].get_length() if self._shape.is_static else None
         self._bound: dict[int, tuple[Any, NDArray[Any], NDArray[Any]]] = {}
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
+        if self._batch is not None and len(inputs) != self._batch:
+            return in_pieces(self, inputs, self._batch)
         bound = self._bound.get(len(inputs)) or self._bind(inputs)
         np.copyto(bound[1], inputs)
         bound[0].infer()
@@ -72,6 +76,7 @@ class OpenVinoRunner:
         return self._core.compile_model(model, "CPU", config)
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+        inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
         request = self._compile(inputs, profiling=True).create_infer_request()
         seconds: dict[str, float] = defaultdict(float)
         calls: dict[str, int] = defaultdict(int)
@@ -98,12 +103,15 @@ def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     if len(model.inputs) != 1:
         raise InvalidInput(f"{path} has {len(model.inputs)} inputs; models with exactly one input are supported")
     shape = model.input(0).partial_shape
-    if shape.rank.is_dynamic or any(d.is_dynamic for d in list(shape)[1:]):
+    if shape.rank.is_dynamic or len(shape) < 2 or any(d.is_dynamic for d in list(shape)[1:]):
         raise InvalidInput(f"{path}: input has shape {shape}; only the batch axis may be open")
+    outputs = model.output(0).partial_shape
+    if outputs.rank.is_dynamic or not len(outputs):
+        raise InvalidInput(f"{path}: output has shape {outputs}; (n, classes) is needed")
     name = model.input(0).element_type.get_type_name()
     if name not in _DTYPES:
         raise InvalidInput(f"{path}: input is {name}; supported: {', '.join(_DTYPES)}")
-    classes = list(model.output(0).partial_shape)[-1]
+    classes = list(outputs)[-1]
     return (
         tuple(d.get_length() for d in list(shape)[1:]),
         _DTYPES[name],
