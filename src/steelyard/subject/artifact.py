@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steelyard.errors import InvalidInput, SchemaTooNew
 from steelyard.records import SCHEMA, Contract, Plan, Scalar, Step, SubjectSpec
+from steelyard.subject.contract import check_contract
 
 __all__ = ["Artifact", "read_artifact", "write_manifest"]
 
@@ -90,7 +91,8 @@ def read_artifact(folder: Path) -> Artifact:
         plan=Plan(steps=tuple(Step(name=s.name, options=tuple(s.options.items())) for s in document.plan)),
         spec=SubjectSpec(**document.spec.model_dump()) if document.spec else None,
     )
-    if not artifact.path.is_file() and artifact.engine != "eager":
+    check_contract(artifact.contract)
+    if not artifact.path.is_file():
         raise InvalidInput(f"{folder} is incomplete: its model file {artifact.file} is missing")
     return artifact
 
@@ -115,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "content"
         raise InvalidInput(f"{path}: {where}: {first['msg']}") from None
 
 
@@ -154,7 +156,7 @@ class Manifest(_Strict):
 
     schema_version: int
     engine: Literal["eager", "torch", "onnxruntime", "openvino"]
-    file: Annotated[str, Field(pattern=r"^[\w.\-]+$")]
+    file: Annotated[str, Field(pattern=r"^\w[\w.\-]*$")]
     options: dict[str, str | bool | int | float | None] = {}
     contract: _Contract
     plan: list[_Step] = []

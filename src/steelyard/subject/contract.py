@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput
 from steelyard.records import Contract
 
-__all__ = ["check_inputs", "picture", "prepare", "read_picture"]
+__all__ = ["check_contract", "check_inputs", "picture", "prepare", "read_picture"]
+
+_DTYPES = ("float32", "float16", "float64", "int32", "int64", "uint8")
 
 
 def prepare(contract: Contract, raw: NDArray[Any]) -> NDArray[Any]:
@@ -38,6 +40,27 @@ def prepare(contract: Contract, raw: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(inputs, dtype=dtype)
 
 
+def check_contract(contract: Contract) -> None:
+    """Raise `InvalidInput` for a contract that no input could follow; contracts come from users and from files."""
+    if not isinstance(contract, Contract):
+        raise InvalidInput(f"the contract is a {type(contract).__name__}: give steelyard.Contract(shape=..., ...)")
+    if not contract.shape or any(d < 1 or int(d) != d for d in contract.shape):
+        raise InvalidInput(
+            f"the contract's shape {contract.shape} must hold whole numbers above 0, without the batch axis"
+        )
+    if contract.dtype not in _DTYPES:
+        raise InvalidInput(f"the contract's dtype {contract.dtype!r} is unknown; known: {', '.join(_DTYPES)}")
+    if contract.outputs not in ("logits", "probabilities"):
+        raise InvalidInput(f"the contract's outputs must be 'logits' or 'probabilities', got {contract.outputs!r}")
+    numbers = (contract.scale, *contract.mean, *contract.std)
+    if not np.isfinite(numbers).all() or 0 in contract.std or contract.scale == 0:
+        raise InvalidInput(
+            f"scale {contract.scale}, mean {contract.mean} and std {contract.std} must be finite, and scale and std not 0"
+        )
+    for values in (contract.mean, contract.std):
+        _per_channel(contract, np.asarray(values, dtype=np.float32))
+
+
 def check_inputs(contract: Contract, inputs: NDArray[Any]) -> None:
     """Raise `InvalidInput` unless `inputs` has the contract's shape and dtype and holds no NaN."""
     if inputs.shape[1:] != contract.shape or not len(inputs):
@@ -52,27 +75,37 @@ def check_inputs(contract: Contract, inputs: NDArray[Any]) -> None:
 
 def read_picture(contract: Contract, path: Path) -> NDArray[np.uint8]:
     """A picture file as one raw example in the contract's shape and layout."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
+    if not path.is_file():
+        raise InvalidInput(f"no such picture: {path}")
     try:
         with Image.open(path) as image:
+            image.load()
             return picture(contract, image)
-    except FileNotFoundError:
-        raise InvalidInput(f"no such picture: {path}") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise InvalidInput(f"cannot read {path} as a picture: {error}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"cannot read {path} as a picture: {_first_line(error)}") from None
 
 
 def picture(contract: Contract, image: Any) -> NDArray[np.uint8]:
     """A PIL image fitted to the contract: grey or RGB, resized and cropped, axes in the contract's order."""
-    if sorted(contract.layout) != ["C", "H", "W"]:
+    if sorted(contract.layout) != ["C", "H", "W"] or len(contract.shape) != 3:
         raise InvalidInput(f"this model takes {contract.layout!r} of shape {contract.shape}, not a picture")
     axes = dict(zip(contract.layout, contract.shape, strict=True))
     if axes["C"] not in (1, 3):
         raise InvalidInput(f"pictures have 1 or 3 channels, the model takes {axes['C']}")
-    fitted = _fit(image.convert("L" if axes["C"] == 1 else "RGB"), axes["W"], axes["H"], contract.resize)
+    fitted = _fit(_eight_bits(image).convert("L" if axes["C"] == 1 else "RGB"), axes["W"], axes["H"], contract.resize)
     pixels = np.asarray(fitted, dtype=np.uint8).reshape(axes["H"], axes["W"], axes["C"])
     return np.ascontiguousarray(pixels.transpose(["HWC".index(a) for a in contract.layout]))
+
+
+def _eight_bits(image: Any) -> Any:
+    """A picture of 16 bits a pixel by its upper 8; PIL's own conversion would cut everything above 255 to white."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
 
 
 def _fit(image: Any, width: int, height: int, how: str) -> Any:
@@ -95,3 +128,7 @@ def _per_channel(contract: Contract, values: NDArray[np.float32]) -> NDArray[np.
             f"{values.size} normalisation values for inputs of shape {contract.shape} ({contract.layout})"
         )
     return values.reshape([-1 if i == axis else 1 for i in range(len(contract.shape))])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

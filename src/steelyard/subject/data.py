@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import gzip
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.records import Contract, Scalar
-from steelyard.subject.contract import picture
+from steelyard.subject.contract import read_picture
 from steelyard.subject.splits import Split, Splits
 
 __all__ = ["dataset", "digits", "idx", "image_folder", "npz", "read_data", "table"]
@@ -71,16 +73,17 @@ def idx(folder: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
     """
     parts = {name: _idx_pair(folder, stem) for name, stem in (("train", "train"), ("test", "t10k"))}
     train, test = parts["train"], parts["test"]
-    first = train or test
+    first = test if train is None else train
     if first is None:
         raise InvalidInput(f"no complete pair of idx files in {folder}: images and labels must stand together")
-    count = max(int(s.labels.max()) for s in (train, test) if s) + 1
-    names = tuple(labels) or tuple(str(i) for i in range(count))
-    return Splits.of(first, test=test if train else None, labels=names, seed=seed)
+    names = tuple(labels) or _positions(*(s for s in (train, test) if s is not None))
+    return Splits.of(first, test=None if train is None else test, labels=names, seed=seed)
 
 
 def _idx_pair(folder: Path, stem: str) -> Split | None:
-    images, labels = (_idx_file(folder, f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    images, labels = (
+        _idx_file(folder, f"{stem}-{kind}-ubyte", n) for kind, n in (("images-idx3", 3), ("labels-idx1", 1))
+    )
     if images is None or labels is None:
         return None
     if len(images) != len(labels):
@@ -88,16 +91,17 @@ def _idx_pair(folder: Path, stem: str) -> Split | None:
     return Split(raw=images[:, None], labels=labels.astype(np.int32))
 
 
-def _idx_file(folder: Path, name: str) -> NDArray[np.uint8] | None:
+def _idx_file(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8] | None:
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
     if path is None:
         return None
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        dimensions = content[3]
+        if content[:4] != bytes((0, 0, 8, dimensions)):
+            raise ValueError(f"it does not begin as one of bytes in {dimensions} dimension(s)")
         shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
         return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
         raise InvalidInput(f"cannot read {path} as an idx file: {error}") from None
 
 
@@ -111,16 +115,7 @@ class _Pictures:
         return len(self._files)
 
     def __getitem__(self, index: Any, /) -> NDArray[Any]:
-        return np.stack([self._read(self._files[int(i)]) for i in np.atleast_1d(index)])
-
-    def _read(self, path: Path) -> NDArray[np.uint8]:
-        from PIL import Image
-
-        try:
-            with Image.open(path) as image:
-                return picture(self._contract, image)
-        except OSError as error:
-            raise InvalidInput(f"cannot read {path} as a picture: {error}") from None
+        return np.stack([read_picture(self._contract, self._files[int(i)]) for i in np.atleast_1d(index)])
 
 
 def image_folder(folder: Path, contract: Contract, *, seed: int = 0) -> Splits:
@@ -139,7 +134,7 @@ def image_folder(folder: Path, contract: Contract, *, seed: int = 0) -> Splits:
             f"{train} holds {len(names)} class folders, the subject declares {len(contract.labels)} classes"
         )
     parts = {name: _class_folders(path, names, contract) for name, path in {"train": train, **held_out}.items()}
-    validation = parts.get("val") or parts.get("validation")
+    validation = parts.get("val", parts.get("validation"))
     test = parts.get("test")
     if test is None and validation is not None:  # a set with one held-out part: it is the judge, not the guide
         validation, test = None, validation
@@ -159,9 +154,9 @@ def _class_folders(folder: Path, names: Sequence[str], contract: Contract) -> Sp
 def npz(path: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
     """Arrays ``x``, ``y`` (split 6:2:2) or ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if given, ``x_val``, ``y_val``."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.lib.npyio.NpzFile(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInput(f"cannot read {path} as NPZ: {error}") from None
     named = {n: (f"x_{n}", f"y_{n}") for n in ("train", "val", "test") if f"x_{n}" in arrays}
     parts = {"train": ("x", "y")} if "x" in arrays else named
@@ -171,22 +166,36 @@ def npz(path: Path, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
     if missing:
         raise InvalidInput(f"{path} holds {sorted(arrays)} but not {missing[0]}: every x needs its y")
     splits = {n: _arrays(path, arrays[x], arrays[y]) for n, (x, y) in parts.items()}
-    count = max((int(s.labels.max()) for s in splits.values() if len(s)), default=-1) + 1
     return Splits.of(
         splits["train"],
         validation=splits.get("val"),
         test=splits.get("test"),
-        labels=tuple(labels) or tuple(str(i) for i in range(count)),
+        labels=tuple(labels) or _positions(*splits.values()),
         seed=seed,
     )
 
 
 def _arrays(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Split:
-    if len(x) != len(y):
-        raise InvalidInput(f"{path}: {len(x)} examples but {len(y)} labels")
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
         raise InvalidInput(f"{path}: labels are {y.dtype} of shape {y.shape}; class indices (whole numbers) are needed")
-    return Split(raw=x, labels=y.astype(np.int32))
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise InvalidInput(f"{path}: examples are {x.dtype} of shape {x.shape}; numbers of shape (n, ...) are needed")
+    if len(x) != len(y):
+        raise InvalidInput(f"{path}: {len(x)} examples but {len(y)} labels")
+    return Split(raw=x, labels=_class_indices(str(path), y))
+
+
+def _class_indices(where: str, labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Labels as int32, which must not wrap round."""
+    outside = labels[(labels < 0) | (labels > np.iinfo(np.int32).max)]
+    if len(outside):
+        raise InvalidInput(f"{where}: label {outside[0]} is no class index: number the classes from 0")
+    return labels.astype(np.int32)
+
+
+def _positions(*splits: Split) -> tuple[str, ...]:
+    """Class names where the data has none: 0, 1, 2 ... up to the largest label."""
+    return tuple(str(i) for i in range(max((int(s.labels.max()) for s in splits if len(s)), default=-1) + 1))
 
 
 def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed: int = 0) -> Splits:
@@ -200,12 +209,14 @@ def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed:
     name = names[-1] if label is None else str(label)
     if name not in columns:
         raise InvalidInput(f"{path} has no column {name!r}; it has {', '.join(names)}")
-    classes = tuple(labels) or tuple(sorted(set(columns[name])))
+    classes = tuple(labels) or _class_names(columns[name])
     index = {c: i for i, c in enumerate(classes)}
     unknown = next((v for v in columns[name] if v not in index), None)
     if unknown is not None:
         raise InvalidInput(f"{path}: label {unknown!r} is not among the declared classes {', '.join(classes)}")
     features = [n for n in names if n != name]
+    if not features:
+        raise InvalidInput(f"{path} has no column but the label {name!r}: features are needed")
     everything = Split(
         raw=np.stack([_numbers(path, n, columns[n]) for n in features], axis=1),
         labels=np.array([index[v] for v in columns[name]], dtype=np.int32),
@@ -216,6 +227,12 @@ def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed:
     return Splits.of(
         parts["train"], validation=parts.get("validation"), test=parts.get("test"), labels=classes, seed=seed
     )
+
+
+def _class_names(cells: Sequence[str]) -> tuple[str, ...]:
+    """Sorted, numbers by their value: 10 comes after 9."""
+    names = set(cells)
+    return tuple(sorted(names, key=float) if all(map(_is_number, names)) else sorted(names))
 
 
 def _named_splits(path: Path, everything: Split, named: Sequence[str]) -> dict[str, Split]:
@@ -230,19 +247,28 @@ def _named_splits(path: Path, everything: Split, named: Sequence[str]) -> dict[s
 
 def _csv(path: Path) -> dict[str, list[str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"cannot read {path} as CSV: byte {error.start} is not UTF-8: save the file as UTF-8"
+        ) from None
+    except (OSError, csv.Error) as error:
         raise InvalidInput(f"cannot read {path} as CSV: {error}") from None
-    if not rows:
+    if not lines:
         raise InvalidInput(f"{path} is empty")
+    rows = [row for _, row in lines]
     width = len(rows[0])
-    ragged = next((i for i, row in enumerate(rows) if len(row) != width), None)
+    ragged = next(((n, row) for n, row in lines if len(row) != width), None)
     if ragged is not None:
-        raise InvalidInput(f"{path}: row {ragged + 1} has {len(rows[ragged])} fields, the first has {width}")
+        raise InvalidInput(f"{path}: line {ragged[0]} has {len(ragged[1])} fields, the first has {width}")
     headless = any(_is_number(cell) for cell in rows[0])
     names = [str(i) for i in range(width)] if headless else rows[0]
     body = rows if headless else rows[1:]
+    if len(set(names)) < width:
+        twice = next(n for n in names if names.count(n) > 1)
+        raise InvalidInput(f"{path} has two columns called {twice!r}: rename one")
     return {n: [row[i] for row in body] for i, n in enumerate(names)}
 
 
@@ -273,7 +299,7 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> NDArray[np.float32]
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
         raise InvalidInput(
-            f"{path}: column {name!r} holds {cells[row]!r} in row {row + 1}; features must be numbers"
+            f"{path}: column {name!r} holds {cells[row]!r} in data row {row + 1}; features must be numbers"
         ) from None
 
 
@@ -296,6 +322,7 @@ def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits
     One Dataset is split 6:2:2; two are (train, test); three are (train, validation, test).
     """
     if isinstance(source, Splits):
+        source.check()
         return source
     parts = list(source) if isinstance(source, tuple | list) else [source]
     if len(parts) > 3 or not all(hasattr(p, "__len__") and hasattr(p, "__getitem__") for p in parts):
@@ -303,21 +330,28 @@ def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits
             f"the data function returned {type(source).__name__}: return a Dataset with a length, or (train, [validation,] test)"
         )
     splits = [_items(p) for p in parts]
-    count = max((int(s.labels.max()) for s in splits if len(s)), default=-1) + 1
     return Splits.of(
         splits[0],
         validation=splits[1] if len(splits) == 3 else None,
         test=splits[-1] if len(splits) > 1 else None,
-        labels=tuple(labels) or tuple(str(i) for i in range(count)),
+        labels=tuple(labels) or _positions(*splits),
         seed=seed,
     )
 
 
 def _items(items: Any) -> Split:
     targets = getattr(items, "targets", None)  # torchvision's sets know their labels without decoding
-    if targets is None:
-        targets = [items[i][1] for i in range(len(items))]
-    return Split(raw=_Items(items), labels=np.asarray(targets, dtype=np.int32).reshape(-1))
+    try:
+        if targets is None:
+            targets = [items[i][1] for i in range(len(items))]
+        labels = np.asarray(targets).reshape(-1)
+    except (TypeError, IndexError, KeyError, ValueError) as error:
+        raise InvalidInput(f"the Dataset's items must be (input, class index) pairs: {error}") from None
+    if len(labels) != len(items) or (len(labels) and labels.dtype.kind not in "iu"):
+        raise InvalidInput(
+            f"the Dataset has {len(items)} items and {len(labels)} labels of type {labels.dtype}: one class index each is needed"
+        )
+    return Split(raw=_Items(items), labels=_class_indices("the Dataset", labels))
 
 
 DataSource = str | Callable[[], Any]

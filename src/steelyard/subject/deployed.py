@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steelyard.errors import InvalidInput
 from steelyard.records import Contract
 from steelyard.subject.artifact import Artifact, read_artifact
 from steelyard.subject.contract import check_inputs, prepare, read_picture
@@ -42,7 +43,10 @@ class Model:
     def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Raw outputs ``(n, classes)`` for model-ready inputs ``(n, *contract.shape)``; raises `InvalidInput` otherwise."""
         check_inputs(self.contract, inputs)
-        return self._runner(np.ascontiguousarray(inputs))
+        outputs = self._runner(np.ascontiguousarray(inputs))
+        if not np.isfinite(outputs).all():
+            raise InvalidInput("the model's outputs hold NaN or infinity")
+        return outputs
 
     def predict(self, example: str | Path | NDArray[Any]) -> Answer:
         """Prepare one raw example, a picture file or an array of the contract's shape, and say what it is."""

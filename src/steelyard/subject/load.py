@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from steelyard.errors import InvalidInput, MissingExtra, SteelyardError
 from steelyard.records import Contract, SubjectSpec
+from steelyard.subject.contract import check_contract
 from steelyard.subject.safe import load_weights
 from steelyard.subject.subject import Subject
 
@@ -40,6 +41,7 @@ def load_subject(spec: SubjectSpec) -> Subject:
         raise InvalidInput(
             f"cannot tell what {source!r} is: give file.py:function, torchvision:NAME, or a path ending in .onnx, .xml or .pt2"
         )
+    check_contract(subject.contract)
     return dataclasses.replace(subject, data=_data(spec, subject), seed=spec.seed, options=spec.options)
 
 
@@ -59,10 +61,25 @@ def _function(spec: SubjectSpec) -> Subject:
         raise InvalidInput(
             f"{spec.source} returned {type(subject).__name__}: return steelyard.Subject(model=..., contract=...)"
         )
-    if spec.weights is not None and not isinstance(subject.model, Path):
+    if isinstance(subject.model, Path):
+        _check_file(subject.model, spec)
+    elif not hasattr(subject.model, "state_dict"):
+        raise InvalidInput(
+            f"{spec.source}: the model is a {type(subject.model).__name__}: give a torch.nn.Module, or a pathlib.Path to .onnx, .xml or .pt2"
+        )
+    elif spec.weights is not None:
         load_weights(subject.model, Path(spec.weights))
         subject = dataclasses.replace(subject, fit=None)
     return subject
+
+
+def _check_file(path: Path, spec: SubjectSpec) -> None:
+    if path.suffix not in FILES:
+        raise InvalidInput(f"cannot tell what model {path} is: give a path ending in .onnx, .xml or .pt2")
+    if not path.is_file():
+        raise InvalidInput(f"no such file: {path}")
+    if spec.weights is not None:
+        raise InvalidInput(f"{path} holds its own weights: leave out --weights {spec.weights}")
 
 
 def _call(words: str, default: str, argument: str | None) -> Any:
@@ -77,8 +94,10 @@ def _call(words: str, default: str, argument: str | None) -> Any:
         return function(argument) if takes else function()
     except SteelyardError:
         raise
-    except Exception as error:
-        raise InvalidInput(f"{path}: {function.__name__}() failed: {_first_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(
+            f"{path}: {name or default}() failed: {type(error).__name__}: {_first_line(error)}"
+        ) from error
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -97,7 +116,7 @@ def _run_file(path: Path) -> ModuleType:
         module_spec.loader.exec_module(module)
     except SteelyardError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"{path} does not run: {type(error).__name__}: {_first_line(error)}") from error
     return module
 
@@ -123,8 +142,7 @@ def _torchvision(spec: SubjectSpec) -> Subject:
 
 def _file(spec: SubjectSpec) -> Subject:
     path = Path(spec.source)
-    if not path.is_file():
-        raise InvalidInput(f"no such file: {path}")
+    _check_file(path, spec)
     shape, dtype, classes = _signature(path)
     layout = {1: "F", 2: "TF"}.get(len(shape), "CHW" if len(shape) == 3 else "F" * len(shape))
     if len(shape) == 3 and shape[-1] in (1, 3) and shape[0] not in (1, 3):
@@ -150,7 +168,7 @@ def _declared(spec: SubjectSpec, contract: Contract) -> Contract:
     changes: dict[str, Any] = {}
     for name in ("mean", "std"):
         if options.get(name) is not None:
-            changes[name] = tuple(float(v) for v in str(options[name]).split(","))
+            changes[name] = _numbers(name, str(options[name]))
     if options.get("scale") is not None:
         changes["scale"] = _fraction(str(options["scale"]))
     if options.get("outputs") is not None:
@@ -158,6 +176,15 @@ def _declared(spec: SubjectSpec, contract: Contract) -> Contract:
     if options.get("labels") is not None:
         changes["labels"] = _label_file(Path(str(options["labels"])))
     return dataclasses.replace(contract, **changes)
+
+
+def _numbers(name: str, words: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in words.split(","))
+    except ValueError:
+        raise InvalidInput(
+            f"{name} must be numbers with commas between, such as 0.485,0.456,0.406; got {words!r}"
+        ) from None
 
 
 def _fraction(words: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,14 +92,18 @@ class Splits:
         Carving is stratified by class and seeded. Raises `InvalidInput` for labels that are out of range or
         all of one class, and for a split of fewer than two examples.
         """
-        given = [f"{name} as given" for name, split in (("validation", validation), ("test", test)) if split]
+        given = [
+            f"{name} as given" for name, split in (("validation", validation), ("test", test)) if split is not None
+        ]
         carved = ""
+        if not len(train):
+            raise InvalidInput("the data holds no training examples: give at least 2 in each split")
         if test is None:
-            share = 0.2 if validation is None else 0.25
-            train, test = _carve(train, round(share * len(train)), seed)
+            share = 5 if validation is None else 4  # a fifth of everything
+            train, test = _carve(train, math.ceil(len(train) / share), seed)
             carved = "test"
         if validation is None:
-            train, validation = _carve(train, min(len(test), len(train) // 4), seed + 1)
+            train, validation = _carve(train, min(len(test), math.ceil(len(train) / 4)), seed + 1)
             carved = "6:2:2" if carved else "validation"
         method = ", ".join([*given, f"{carved} stratified with seed {seed}"] if carved else given)
         splits = cls(train=train, validation=validation, test=test, labels=labels, method=method)
@@ -112,6 +117,8 @@ class Splits:
     def check(self) -> None:
         """Raise `InvalidInput` for splits on which nothing can be measured."""
         for name, split in self.items():
+            if len(split.raw) != len(split.labels):
+                raise InvalidInput(f"the {name} split has {len(split.raw)} examples and {len(split.labels)} labels")
             if len(split) < 2:
                 raise InvalidInput(
                     f"the {name} split has {len(split)} example(s); at least 2 are needed: give more data"

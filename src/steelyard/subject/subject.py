@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steelyard.errors import InvalidInput
+from steelyard.errors import InvalidInput, SteelyardError
 from steelyard.records import Contract, Scalar
 from steelyard.subject.data import dataset, read_data
 from steelyard.subject.splits import Splits
@@ -41,4 +41,12 @@ class Subject:
             raise InvalidInput("this subject has no data: give --data, or data=... in the subject")
         if isinstance(self.data, str):
             return read_data(self.data, self.contract, seed=self.seed, options=self.options)
-        return dataset(self.data(), labels=self.contract.labels, seed=self.seed)
+        try:
+            source = self.data()
+        except SteelyardError:
+            raise
+        except Exception as error:
+            raise InvalidInput(
+                f"the data function failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            ) from error
+        return dataset(source, labels=self.contract.labels, seed=self.seed)
