@@ -397,7 +397,7 @@ def decode(line: str) -> Any:
     try:
         document = json.loads(line)
         schema, body = document["schema"], document["record"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInput(f"not a Steelyard record: {line[:60]!r} ({error})") from None
     if not isinstance(schema, int) or schema > SCHEMA:
         raise SchemaTooNew(
@@ -405,7 +405,7 @@ def decode(line: str) -> Any:
         )
     try:
         return _live(body, Any)
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, zlib.error, RecursionError) as error:
         raise InvalidInput(f"damaged record: {error}") from None
 
 

@@ -79,7 +79,8 @@ class RunFolder:
 
     def records(self) -> RunRecords | None:
         """What the folder holds so far, or None for a fresh one."""
-        return read_records(self.path) if (self.path / RECORDS).exists() else None
+        path = self.path / RECORDS
+        return read_records(self.path) if path.exists() and path.stat().st_size else None
 
 
 def read_records(folder: Path) -> RunRecords:
@@ -114,7 +115,11 @@ def read_records(folder: Path) -> RunRecords:
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    try:
+        file = path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
+    with file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return  # torn by a kill; everything before it counts
