@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -60,13 +61,24 @@ def parse_requirement(text: str) -> Requirement:
     if match is None:
         raise InvalidInput(f"cannot read the requirement {text!r}: write it like {_EXAMPLES}")
     name = _quantity(text, match["name"].lower())
-    unit, factor = _unit(text, match["unit"].strip().lower())
+    unit, factor = _unit(text, match["unit"].strip().lower().replace("\u03bc", "\u00b5"))  # Greek mu is micro too
     try:
         limit = float(match["number"]) * factor
     except ValueError:
         raise InvalidInput(f"cannot read the number {match['number']!r} in the requirement {text!r}") from None
+    if not math.isfinite(limit):
+        raise InvalidInput(f"the number {match['number']!r} in the requirement {text!r} is no limit")
     kind = _kind(text, name, unit, at_most=match["sign"] in ("<=", "<", "≤"), drop=bool(match["drop"]))
+    _check_reachable(text, name, kind, limit)
     return Requirement(quantity=name, kind=kind, limit=limit, text=" ".join(text.split()))
+
+
+def _check_reachable(text: str, name: str, kind: Kind, limit: float) -> None:
+    if kind in ("min", "max_drop") and name in METRICS and limit > METRICS[name].high:
+        raise InvalidInput(
+            f"the requirement {text!r} asks for {limit:g}, and {name} lies within {METRICS[name].low:g} to {METRICS[name].high:g}: "
+            f"did you mean {limit:g}%?"
+        )
 
 
 def _quantity(text: str, word: str) -> str:
