@@ -29,6 +29,7 @@ from steelyard.errors import SteelyardError, WorkerFailed
 __all__ = ["Child", "Limits"]
 
 _POLL_S = 0.2  # how often limits are looked at while waiting for an answer
+_LAST_S = 2.0  # for a child that closed its pipe to end by itself
 _PR_SET_PDEATHSIG = 1
 
 
@@ -46,6 +47,7 @@ class Child:
         limits = limits or Limits()
         self._limits = limits._replace(memory_bytes=limits.memory_bytes or int(psutil.virtual_memory().total * 0.8))
         self._log = log
+        self._failure: WorkerFailed | None = None
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "steelyard.measure.process", str(theirs.fileno()), target]
         with (log or Path(os.devnull)).open("ab") as errors:
@@ -75,6 +77,8 @@ class Child:
 
     def start(self, method: str, /, **arguments: Any) -> None:
         """Send a call without waiting, so that several children can work up at the same time."""
+        if self._failure is not None:
+            raise self._failure
         try:
             self._pipe.send((method, arguments))
         except (BrokenPipeError, ConnectionResetError):
@@ -92,8 +96,7 @@ class Child:
             if self._process.poll() is not None and not self._pipe.poll():
                 raise self._died()
             if time.monotonic() >= deadline:
-                self.close()
-                raise WorkerFailed("timeout", f"no answer within {limit:.0f} s, so it was stopped")
+                raise self._ended("timeout", f"no answer within {limit:g} s, so it was stopped")
             self._check_memory()
         try:
             answer = self._pipe.recv()
@@ -122,19 +125,26 @@ class Child:
         except psutil.Error:
             return  # it just ended; the next look at the pipe says how
         if resident > self._limits.memory_bytes:
-            self.close()
-            raise WorkerFailed(
+            raise self._ended(
                 "out-of-memory",
                 f"it held {resident / 1e9:.1f} GB, the limit is {self._limits.memory_bytes / 1e9:.1f} GB, so it was stopped",
             )
 
     def _died(self) -> WorkerFailed:
-        code = self._process.wait()
-        self.close()
+        try:
+            code = self._process.wait(_LAST_S)
+        except subprocess.TimeoutExpired:
+            return self._ended("crash", f"the process closed its pipe and lived on{self._last_words()}")
         if code == -signal.SIGKILL:
-            return WorkerFailed("out-of-memory", "it was killed from outside (SIGKILL), most likely for want of memory")
+            return self._ended("out-of-memory", "it was killed from outside (SIGKILL), most likely for want of memory")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return WorkerFailed("crash", f"the process ended with {how}{self._last_words()}")
+        return self._ended("crash", f"the process ended with {how}{self._last_words()}")
+
+    def _ended(self, kind: str, reason: str) -> WorkerFailed:
+        """End what is left, and remember why, for calls that may still come."""
+        self.close()
+        self._failure = WorkerFailed(kind, reason)
+        return self._failure
 
     def _last_words(self) -> str:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.counts.parameters import stored_bytes
-from steelyard.errors import WorkerFailed
+from steelyard.errors import InvalidInput, WorkerFailed
 from steelyard.measure.process import Child, Limits
 from steelyard.measure.turns import WORKER
 from steelyard.metrics.classification import probabilities
@@ -38,7 +38,7 @@ class WeighSettings:
     operator_runs: int = 10
     split: str | None = None
     evaluate_batch: int = 64
-    count: bool = False  # parameters and MACs
+    count: bool = True  # parameters and MACs
 
 
 def weigh(
@@ -81,7 +81,7 @@ def weigh_in(
     readings += _operators(child, settings.operator_runs)
     if settings.count:
         say("counting")
-        readings += child.call("count", runs=settings.operator_runs)
+        readings += _counts(child, settings.operator_runs)
         readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
     if settings.sweep:
         say("throughput")
@@ -180,6 +180,17 @@ def _operators(child: Child, runs: int) -> Iterable[Reading]:
     for name, (seconds, calls) in sorted(operators.items(), key=lambda item: -item[1][0]):
         yield _reading("operator_s", "s", [seconds], {"operator": name})
         yield _reading("operator_calls", "count", [calls], {"operator": name})
+
+
+def _counts(child: Child, runs: int) -> Iterable[Reading]:
+    """Parameters and MACs; a model that cannot be counted is no worse a model."""
+    try:
+        counted: tuple[Reading, ...] = child.call("count", runs=runs)
+    except (WorkerFailed, InvalidInput) as failure:
+        if isinstance(failure, WorkerFailed) and failure.kind != "error":
+            raise
+        return [Unavailable(quantity=name, reason=str(failure)) for name in ("parameters", "macs", "macs_coverage")]
+    return counted
 
 
 def _sweep(child: Child, settings: WeighSettings) -> Iterable[Reading]:

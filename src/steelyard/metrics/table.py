@@ -116,12 +116,12 @@ def estimate(predictions: Predictions, metric: str, level: float = 0.95) -> Esti
 
 _METHODS = {
     "wilson": "Wilson",
-    "bootstrap": "Wilson on the effective size from a multinomial bootstrap",
+    "bootstrap": "Wilson, effective n by bootstrap",
     "t": "t on per-example losses",
 }
 _PAIRED_METHODS = {
     "wilson": "Tango",
-    "bootstrap": "Tango on the effective counts from a paired multinomial bootstrap",
+    "bootstrap": "Tango, effective counts by paired bootstrap",
     "t": "paired t on per-example losses",
 }
 

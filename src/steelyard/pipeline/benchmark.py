@@ -32,7 +32,6 @@ def benchmark(job: Job, batches: Sequence[int], progress: Progress = silent) -> 
             sweep=tuple(batches),
             sweep_s=sweep_s,
             operator_runs=20,
-            count=True,
         )
         measured = weigh(
             prepared.baseline,

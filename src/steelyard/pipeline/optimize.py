@@ -104,11 +104,10 @@ def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
 
 def _weigh_baseline(shop: Workshop, folder: RunFolder, run: Run, progress: Progress) -> Measurement:
     """Before: everything, and whether the baseline is sane enough to be compared with."""
-    settings = dataclasses.replace(shop.weigh, count=True)
     measured = weigh(
         read_artifact(shop.baseline),
         shop.inputs,
-        settings,
+        shop.weigh,
         data=shop.data,
         host=shop.host,
         limits=shop.limits,

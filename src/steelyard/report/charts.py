@@ -407,7 +407,8 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
     """This machine's measured ceilings, and where the model stands under them (Williams et al. 2009)."""
     import altair as alt
 
-    peaks = {p.quantity: p.value for p in records.run.peaks if isinstance(p, Sample)}
+    # a ceiling is the best reading, as in steelyard.probe.peaks
+    peaks = {p.quantity: float(p.values.max()) for p in records.run.peaks if isinstance(p, Sample)}
     bandwidth = peaks.get("copy_bandwidth_bytes_per_s")
     kinds = [(name, peaks[f"gemm_{name}_flops"]) for name in ("fp32", "bf16", "int8") if f"gemm_{name}_flops" in peaks]
     if not bandwidth or not kinds:

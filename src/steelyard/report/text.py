@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -32,26 +32,44 @@ _STANDING = {"chosen": "bold green", "finalist": "cyan", "weighed": "default"}
 
 
 def summary_table(records: RunRecords, estimates: Estimates | None = None) -> Table:
-    """Before against after on every axis, each with its interval and what that interval is."""
+    """Before against after on every axis; alone, each number with its interval and what that interval is.
+
+    Two models side by side must fit 80 columns: there only the second shows its interval, and the caption says where
+    the rest stands.
+    """
     rows = tables.score_rows(records, estimates or {})
-    paired = any(row.after != tables.NONE for row in rows)
-    table = _table("Before and after" if paired else "Baseline")
-    for name in ("", *(("before", "after", "change") if paired else ("value",)), "interval"):
-        table.add_column(name, justify="left" if name in ("", "interval") else "right", overflow="fold")
+    if all(row.after == tables.NONE for row in rows):
+        return _alone("Baseline", rows)
+    table = _table("Before and after")
+    table.add_column("", overflow="fold", min_width=16)
+    for name in ("before", "after", "change"):
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
-        pair = (_cell(row.after, row.missing_after), row.change) if paired else ()
-        table.add_row(row.name, _cell(row.before, row.missing_before), *pair, Text(row.interval, style="dim"))
-    _annotate(table, rows)
+        before = _cell(_point(row.before), row.missing_before)
+        table.add_row(row.name, before, _cell(row.after, row.missing_after), row.change)
+    _annotate(table, rows, "In brackets: 95 % intervals or ranges. The report has the rest, and how each is made.")
     return table
+
+
+def _point(shown: str) -> str:
+    """The number without its interval.
+
+    >>> _point("99.2 % (97.6-99.7)")
+    '99.2 %'
+    """
+    return shown.partition(" (")[0]
 
 
 def measurement_table(measurement: Measurement, estimates: Iterable[Estimate] = ()) -> Table:
     """One model alone: each quantity, its interval and what that interval is."""
-    table = _table("Measured")
+    return _alone("Measured", tables.measurement_rows(measurement, tuple(estimates)))
+
+
+def _alone(title: str, rows: Sequence[tables.ScoreRow]) -> Table:
+    table = _table(title)
     table.add_column("")
     table.add_column("value", justify="right", overflow="fold")
     table.add_column("interval", overflow="fold")
-    rows = tables.measurement_rows(measurement, tuple(estimates))
     for row in rows:
         table.add_row(row.name, _cell(row.before, row.missing_before), Text(row.interval, style="dim"))
     _annotate(table, rows)
@@ -189,9 +207,9 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _annotate(table: Table, rows: Iterable[tables.ScoreRow]) -> None:
+def _annotate(table: Table, rows: Iterable[tables.ScoreRow], *first: str) -> None:
     """Where modelled numbers come from, under the table."""
-    notes = [f"{row.name}: {row.note}" for row in rows if row.note]
+    notes = [*first, *(f"{row.name}: {row.note}" for row in rows if row.note)]
     table.caption = Text("\n".join(notes), style="dim") if notes else None
     table.caption_justify = "left"
 
