@@ -119,11 +119,7 @@ class Child:
         self._process.wait()
 
     def _check_memory(self) -> None:
-        try:
-            parent = psutil.Process(self._process.pid)
-            resident = sum(p.memory_info().rss for p in [parent, *parent.children(recursive=True)])
-        except psutil.Error:
-            return  # it just ended; the next look at the pipe says how
+        resident = _resident_bytes(self._process.pid)
         if resident > self._limits.memory_bytes:
             raise self._ended(
                 "out-of-memory",
@@ -153,6 +149,17 @@ class Child:
             return ""
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"; its last words: {last[:200]}" if last else ""
+
+
+def _resident_bytes(pid: int) -> int:
+    """Of a process and all it started; those that end while being looked at count nothing."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+    return total
 
 
 def _serve(pipe: Connection, target: str) -> None:
