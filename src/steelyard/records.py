@@ -248,7 +248,7 @@ class Prediction:
 class Finding:
     """A claim about what holds the model back and the numbers behind it."""
 
-    name: str  # "dispatch-bound", "compute-bound", "memory-bound"
+    name: str  # "dispatch-bound", "compute-bound", "memory-bound", "under-utilised"
     claim: str
     evidence: Mapping[str, float]
     predictions: tuple[Prediction, ...] = ()

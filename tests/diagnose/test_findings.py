@@ -249,3 +249,12 @@ def test_every_known_step_has_an_effect():
     from steelyard.passes import PASSES
 
     assert set(PASSES) == set(EFFECTS)
+
+
+def test_kernels_far_below_the_roofline_are_called_under_utilised():
+    slow = measured(
+        0.300, 1.8e9, 60e6, 90, {"aten::mkldnn_convolution": 0.28, "aten::relu": 0.02}, {"convolution": 1.8e9}
+    )
+    finding, _ = only(slow)
+    assert finding.name == "under-utilised"
+    assert "far below their peak" in finding.claim

@@ -257,7 +257,7 @@ def _shares(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _bound(parts: _Parts) -> tuple[str, str]:
-    """Dispatch-bound if fixed costs rule, else the higher side of the roofline."""
+    """Dispatch-bound if fixed costs rule, under-utilised if kernels stay far below the roofline, else its higher side."""
     ideal_s = max(parts.compute_s, parts.memory_s)
     if parts.fixed:
         each_us = parts.latency_s / parts.calls * 1e6
@@ -273,8 +273,9 @@ def _bound(parts: _Parts) -> tuple[str, str]:
     )
     part = f"{share:.0%} of" if share < 1 else "all of"
     claim = f"{what} at {ceiling} take {ideal_s * 1e3:.3g} ms, {part} the {parts.latency_s * 1e3:.3g} ms measured"
-    rest = "; most of the time goes to kernels far below their peak, or to a busy machine" if share < _FAR_BELOW else ""
-    return kind, claim + rest
+    if share < _FAR_BELOW:
+        return "under-utilised", f"{claim}: most of the time goes to kernels far below their peak, or to a busy machine"
+    return kind, claim
 
 
 def _evidence(parts: _Parts) -> dict[str, float]:

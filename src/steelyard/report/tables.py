@@ -48,6 +48,7 @@ HIGHER = ("lower", "higher")
 PERCENTILES = ((0.5, "Latency, median"), (0.9, "Latency, p90"), (0.99, "Latency, p99"))
 READINGS = (
     ("stored_bytes", "Stored size", SMALLER),
+    ("memory_before_load_bytes", "Memory, before loading", SMALLER),
     ("memory_loaded_bytes", "Memory, loaded", SMALLER),
     ("memory_running_bytes", "Memory, running", SMALLER),
     ("load_s", "Time to load", FASTER),
