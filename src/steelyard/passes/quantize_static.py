@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import CannotApply, MissingExtra
@@ -72,11 +71,9 @@ def _input_name(source: Artifact) -> str:
     return name
 
 
-def _reader(base: type[Any], name: str, inputs: NDArray[Any], batch: int = 16) -> Any:
-    """ONNX Runtime wants an object that gives one feed a call and None at the end."""
-    feeds: Iterator[dict[str, NDArray[Any]]] = (
-        {name: part} for part in np.array_split(inputs, max(1, len(inputs) // batch))
-    )
+def _reader(base: type[Any], name: str, inputs: NDArray[Any]) -> Any:
+    """ONNX Runtime wants an object that gives one feed a call and None at the end. One example each: any batch axis fits."""
+    feeds: Iterator[dict[str, NDArray[Any]]] = ({name: row[None]} for row in inputs)
 
     class Reader(base):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[Any]] | None:

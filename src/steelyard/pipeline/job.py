@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
+from steelyard.probe.host import environment
 from steelyard.records import Requirement, Run, SubjectSpec
 
 __all__ = ["Job", "Progress", "check_same", "silent"]
@@ -32,9 +33,14 @@ def silent(_what: str, _share: float | None) -> None:
 
 
 def check_same(job: Job, run: Run, command: str) -> None:
-    """Raise `InvalidInput` unless the folder's run was started by the same words."""
+    """Raise `InvalidInput` unless the folder's run was started by the same words on a machine like this one (V9)."""
     if run.command != command:
         raise InvalidInput(f"{job.out} holds a {run.command} run: give another --out, or remove the folder")
+    if environment().machine != run.environment.machine:
+        raise InvalidInput(
+            f"{job.out} was begun on another machine ({run.environment.cpu}, {run.environment.cores} cores): "
+            "numbers of unlike machines are not compared; give another --out"
+        )
     asked = (job.spec, tuple(r.text for r in job.requirements))
     had = (run.spec, tuple(r.text for r in run.requirements))
     if asked != had:
