@@ -54,12 +54,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--data")
+    parser.add_argument("--weights", help="skip the example's training")
     parser.add_argument("--out", default="runs/benchmark-engines")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     case, folder = CASES[options.case], Path(options.out) / options.case
     result = steelyard.optimize(
-        case.source, data=options.data, require=case.require, budget=case.budget, out=folder / "run", progress=_say
+        case.source,
+        data=options.data,
+        weights=options.weights,
+        require=case.require,
+        budget=case.budget,
+        out=folder / "run",
+        progress=_say,
     )
     print(json.dumps(text.summary_json(result.records, quality_estimates(result.records))["outcome"], indent=2))
     arms = _arms(folder, result.folder)

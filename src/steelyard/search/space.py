@@ -21,6 +21,9 @@ _FROM_TORCH = (
     (_BF16, _COMPILE),
 )
 _FROM_ONNX = ((_STATIC,), (_DYNAMIC,))
+_STATIC_PER_TENSOR = Step(
+    name="quantize_static", options=(("per_channel", False),)
+)  # for graphs that per-channel refuses
 _ANY = ((_OPENVINO,), (_OPENVINO_BF16,), (_OPENVINO, _NNCF), (_OPENVINO, _NNCF_MIXED))
 
 
@@ -32,7 +35,7 @@ def plans_for(engine: str) -> tuple[Plan, ...]:
     """
     chains: tuple[tuple[Step, ...], ...] = _ANY
     if engine == "onnxruntime":
-        chains = _FROM_ONNX + _ANY
+        chains = _FROM_ONNX + _ANY + ((_STATIC_PER_TENSOR,),)
     elif engine in ("eager", "torch"):
         exported = ((_ONNX,), *((_ONNX, *chain) for chain in _FROM_ONNX))
         chains = exported + _ANY + _FROM_TORCH
