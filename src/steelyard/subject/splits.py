@@ -96,8 +96,10 @@ class Splits:
             f"{name} as given" for name, split in (("validation", validation), ("test", test)) if split is not None
         ]
         carved = ""
-        if not len(train):
-            raise InvalidInput("the data holds no training examples: give at least 2 in each split")
+        if len(train) < 2:
+            raise InvalidInput(
+                f"the data has {len(train)} training example(s); at least 2 are needed in each split: give more data"
+            )
         if test is None:
             share = 5 if validation is None else 4  # a fifth of everything
             train, test = _carve(train, math.ceil(len(train) / share), seed)
