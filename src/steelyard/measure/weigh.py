@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.counts.parameters import stored_bytes
 from steelyard.errors import InvalidInput, WorkerFailed
 from steelyard.measure.process import Child, Limits
 from steelyard.measure.turns import WORKER
@@ -19,10 +19,10 @@ from steelyard.probe.energy import energy, read_counters
 from steelyard.probe.host import environment
 from steelyard.records import Contract, Environment, Measurement, Predictions, Sample, Scalar, Unavailable
 from steelyard.stats.changepoint import steady_from
-from steelyard.subject.artifact import Artifact
+from steelyard.subject.artifact import Artifact, model_files
 from steelyard.subject.splits import read_split
 
-__all__ = ["WeighSettings", "predict_split", "predictions", "weigh", "weigh_in"]
+__all__ = ["WeighSettings", "predict_split", "predictions", "read_parity", "weigh", "weigh_in"]
 
 Reading = Sample | Unavailable
 
@@ -90,7 +90,8 @@ def weigh_in(
     if settings.split is not None and data is not None:
         say(f"quality on {settings.split}")
         made = (_evaluate(child, artifact.contract, data, settings.split, settings.evaluate_batch),)
-    readings.append(_reading("stored_bytes", "byte", [stored_bytes(artifact.folder)], provenance="counted"))
+    stored = sum(path.stat().st_size for path in model_files(artifact.folder))
+    readings.append(_reading("stored_bytes", "byte", [stored], provenance="counted"))
     return Measurement(subject=artifact.fingerprint(), environment=host, readings=tuple(readings), predictions=made)
 
 
@@ -121,16 +122,31 @@ def _loading(child: Child, artifact: Artifact, inputs: Path) -> Iterable[Reading
     return [_reading(name, units.get(name, "byte"), [value]) for name, value in values.items()]
 
 
+def read_parity(path: Path) -> tuple[NDArray[Any], NDArray[Any], float]:
+    """Example inputs, the outputs expected for them, and the tolerance; raises `InvalidInput` for a damaged file."""
+    try:
+        with np.load(path) as saved:
+            return saved["inputs"], saved["outputs"], float(saved["tolerance"])
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, BadZipFile) as error:
+        raise InvalidInput(f"cannot read {path}, the example inputs and outputs: {error}") from None
+
+
 def _check_parity(child: Child, artifact: Artifact) -> None:
     """The saved artifact in a clean process against the in-memory model it was saved from (V8)."""
     path = artifact.folder / "parity.npz"
     if not path.exists():
         return
-    with np.load(path) as saved:
-        expected, inputs, tolerance = saved["outputs"], saved["inputs"], float(saved["tolerance"])
-    difference = float(np.abs(child.call("run", inputs=inputs) - expected).max())
+    inputs, expected, tolerance = read_parity(path)
+    outputs = child.call("run", inputs=inputs)
+    if outputs.shape != expected.shape:
+        raise WorkerFailed(
+            "parity",
+            f"reloaded in a clean process, its outputs have shape {outputs.shape}; "
+            f"the model it was saved from gave {expected.shape}",
+        )
+    difference = float(np.abs(outputs - expected).max())
     allowed = tolerance * max(float(expected.std()), 1e-6)
-    if difference > allowed:
+    if not difference <= allowed:  # NaN is no agreement
         raise WorkerFailed(
             "parity",
             f"reloaded in a clean process, its outputs differ by up to {difference:.2g} from the model it was saved from "

@@ -124,13 +124,14 @@ class Worker:
         return np.ascontiguousarray(self._inputs[index])
 
 
-def time_calls(call: Callable[[Any], object], inputs: object, seconds: float) -> NDArray[np.float64]:
-    """Seconds of each call, repeated until `seconds` have passed (at least three calls).
+def time_calls(
+    call: Callable[[Any], object], inputs: object, seconds: float, *, clock: Callable[[], int] = time.perf_counter_ns
+) -> NDArray[np.float64]:
+    """Seconds of each call, repeated until `seconds` have passed on the `clock` of nanoseconds (at least three calls).
 
     Two clock reads and a list append stand between calls: about 0.2 microseconds (`benchmarks/overhead.py`). The garbage
     collector rests meanwhile, as in `timeit`.
     """
-    clock = time.perf_counter_ns
     collecting = gc.isenabled()
     gc.disable()
     try:
