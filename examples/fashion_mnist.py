@@ -2,7 +2,7 @@
 
     steelyard optimize examples/fashion_mnist.py --data DIR --require "accuracy drop <= 0.5%" --require "latency <= 0.3x"
 
-DIR holds the four original idx files. Training takes some minutes on two cores and is done once a run folder.
+DIR holds the four original idx files. Training takes some minutes on two cores and is done once for each run folder.
 """
 
 import torch
