@@ -45,7 +45,7 @@ def ten():
 def test_digits_are_1797_in_six_two_two(ten):
     assert sizes(ten) == [1077, 360, 360]
     assert ten.labels == tuple("0123456789")
-    for _, split in ten.items():
+    for split in dict(ten.items()).values():
         assert split.raw.shape[1:] == (1, 8, 8)
         assert split.raw.dtype == np.uint8
         assert split.raw.max() == 255
@@ -55,7 +55,7 @@ def test_digits_keep_the_shares_of_their_classes(ten):
     from sklearn.datasets import load_digits
 
     shares = np.bincount(load_digits().target) / 1797
-    for _, split in ten.items():
+    for split in dict(ten.items()).values():
         assert np.abs(np.bincount(split.labels) - shares * len(split)).max() < 2
 
 
@@ -198,7 +198,7 @@ def test_a_folder_a_class(tmp_path):
     splits = read_data(str(tmp_path), GREY)
     assert sizes(splits) == [15, 5, 5]
     assert splits.labels == ("cats", "dogs")
-    for _, split in splits.items():
+    for split in dict(splits.items()).values():
         assert np.array_equal(rows(split)[:, 0, 0, 0] >= 100, split.labels)
 
 

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from steelyard.errors import InvalidInput, SchemaTooNew
+from steelyard.errors import InvalidInput, SchemaTooNew, UnsafeFile
 from steelyard.records import SCHEMA, Contract, Plan, Scalar, Step, SubjectSpec
 from steelyard.subject.contract import check_contract
 
-__all__ = ["Artifact", "read_artifact", "write_manifest"]
+__all__ = ["Artifact", "read_artifact", "refuse_code", "write_manifest"]
 
 MANIFEST = "manifest.json"
 
@@ -119,6 +119,16 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise InvalidInput(f"{path}: {where}: {first['msg']}") from None
+
+
+def refuse_code(artifact: Artifact) -> None:
+    """Raise `UnsafeFile` for an artifact that only runs with somebody's Python file."""
+    if artifact.engine == "eager":
+        source = artifact.spec.source if artifact.spec else "unknown code"
+        raise UnsafeFile(
+            f"{artifact.folder} holds weights that need the Python code of {source}, which opening it would run: "
+            "if you trust that code, call steelyard.load(folder, run_code=True)"
+        )
 
 
 class _Strict(BaseModel):

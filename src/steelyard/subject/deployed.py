@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
 from steelyard.records import Contract
-from steelyard.subject.artifact import Artifact, read_artifact
+from steelyard.subject.artifact import Artifact, read_artifact, refuse_code
 from steelyard.subject.contract import check_inputs, prepare, read_picture
 from steelyard.subject.engines import load_runner
 
@@ -29,10 +29,16 @@ class Answer:
 
 
 class Model:
-    """An artifact, ready to predict. ONNX and OpenVINO folders need no PyTorch."""
+    """An artifact, ready to predict. ONNX and OpenVINO folders need no PyTorch.
 
-    def __init__(self, folder: Path) -> None:
+    A folder that holds only weights for the user's own code is run by that code: it is refused with `UnsafeFile` unless
+    `run_code` says that the folder is trusted.
+    """
+
+    def __init__(self, folder: Path, *, run_code: bool = False) -> None:
         self.artifact: Artifact = read_artifact(folder)
+        if not run_code:
+            refuse_code(self.artifact)
         self._runner = load_runner(self.artifact)
 
     @property

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.errors import InvalidInput, UnsafeFile
+from steelyard.subject.safe import load_tensors
 
 __all__ = ["check_program"]
 
@@ -92,10 +93,8 @@ def _check_part(name: str, read: Callable[[str], bytes]) -> None:
 
 
 def _check_pickle(name: str, content: bytes) -> None:
-    import torch
-
     try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        load_tensors(io.BytesIO(content))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
         raise UnsafeFile(f"{name} is a pickle of more than tensors") from None
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from steelyard.errors import InvalidInput, UnsafeFile
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load_weights", "read_weights", "save_weights"]
+__all__ = ["load_tensors", "load_weights", "read_weights", "save_weights"]
 
 _SAFE_WAY = (
     "save the weights with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and give that file"
@@ -30,20 +31,27 @@ def read_weights(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        import torch
-
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
             raise UnsafeFile(f"{path} could run code when opened, so it was not: {_SAFE_WAY}") from None
-        raise InvalidInput(f"{path} is not a weights file: {str(error).splitlines()[0]}") from None
+        raise InvalidInput(f"{path} is not a weights file: {_first_line(error)}") from None
     except Exception as error:
-        raise InvalidInput(f"cannot read weights from {path}: {str(error).splitlines()[0][:200]}") from None
+        raise InvalidInput(f"cannot read weights from {path}: {_first_line(error)}") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(hasattr(v, "shape") for v in content.values()):
         raise InvalidInput(f"{path} holds a {type(content).__name__}, not a state dict of tensors: {_SAFE_WAY}")
     return content
+
+
+def load_tensors(source: Path | IO[bytes]) -> Any:
+    """What PyTorch's restricted unpickler makes of a file. Its warnings are for authors; its errors are raised."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(source, map_location="cpu", weights_only=True)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -69,3 +77,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     import torch
 
     torch.save(model.state_dict(), path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
+from steelyard.privacy import decline_telemetry
 from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import in_pieces
@@ -23,6 +24,7 @@ _KEPT = 4  # compiled batch sizes held at a time
 
 def open_model(path: Path) -> Any:
     """An `openvino.Model` from IR or ONNX."""
+    decline_telemetry()
     try:
         import openvino
     except ImportError:
@@ -91,6 +93,7 @@ class OpenVinoRunner:
 
 def load(artifact: Artifact) -> OpenVinoRunner:
     """Load IR or ONNX; the option ``precision`` is ``f32`` or ``bf16``."""
+    decline_telemetry()
     try:
         return OpenVinoRunner(artifact.path, artifact.options)
     except ImportError:
