@@ -111,14 +111,14 @@ def report(folder: str | Path) -> Result:
     return Result(folder=path, records=records)
 
 
-def load(folder: str | Path) -> Model:
-    """A deployed folder, ready to predict."""
-    return Model(Path(folder))
+def load(folder: str | Path, *, run_code: bool = False) -> Model:
+    """A deployed folder, ready to predict. `run_code` allows a folder that needs its author's Python file."""
+    return Model(Path(folder), run_code=run_code)
 
 
-def verify(folder: str | Path, *, seconds: float = 5.0) -> Checkup:
+def verify(folder: str | Path, *, seconds: float = 5.0, progress: Progress = silent) -> Checkup:
     """Check a deployed folder on this machine: whole, same outputs, cost."""
-    return check_folder(Path(folder), seconds=seconds)
+    return check_folder(Path(folder), seconds=seconds, on_step=lambda step: progress(f"checking: {step}", None))
 
 
 def parse_budget(words: str | float) -> float:

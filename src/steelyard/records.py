@@ -324,7 +324,7 @@ class Verification:
     measurements: tuple[Measurement, ...]  # baseline, then the plans; predictions on "test"
     verdicts: tuple[tuple[Verdict, ...], ...]  # one row per plan, one verdict per requirement
     control: Estimate  # ratio of the A/A control
-    control_alarm: bool  # the control "found" a difference: time verdicts were downgraded
+    control_alarm: bool  # the control "found" a difference: intervals of times were widened by as much
     confirmed: bool = False
 
 

@@ -8,6 +8,7 @@ import click
 
 from steelyard import __version__
 from steelyard.errors import SteelyardError
+from steelyard.privacy import decline_telemetry
 
 __all__ = ["main"]
 
@@ -51,6 +52,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 2."""
+    decline_telemetry()
     try:
         status = cli.main(args=arguments, prog_name="steelyard", standalone_mode=False)
     except click.ClickException as error:

@@ -122,8 +122,11 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
 def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
     """Check a deployed FOLDER on this machine: whole, same outputs, cost. Exit status 1 if a check fails."""
     from steelyard import api
+    from steelyard.cli.progress import showing
 
-    checkup = api.verify(folder, seconds=api.parse_budget(budget))
+    seconds = api.parse_budget(budget)
+    with showing(seconds, quiet=quiet or as_json) as progress:
+        checkup = api.verify(folder, seconds=seconds, progress=progress)
     if as_json:
         rows = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in checkup.checks]
         click.echo(json.dumps({"passed": checkup.passed, "checks": rows}, indent=2))

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from steelyard.errors import SteelyardError, WorkerFailed
+from steelyard.privacy import decline_telemetry
 
 __all__ = ["Child", "Limits"]
 
@@ -192,6 +193,7 @@ def main() -> None:
     """Entry point of the child: ``python -m steelyard.measure.process FD MODULE:CLASS``."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphans after `kill -9` on the parent
     _first_to_go()
+    decline_telemetry()
     _serve(Connection(int(sys.argv[1])), sys.argv[2])
     os._exit(0)  # engines' thread pools may hang an orderly exit; nothing is left to save
 

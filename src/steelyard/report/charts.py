@@ -287,7 +287,7 @@ def control(records: RunRecords) -> alt.LayerChart | None:
         "A/A control",
         f"A second copy of the baseline against the first: {control_words(estimate)}, tinted. "
         + (
-            "It found a difference where there is none, so time verdicts were downgraded."
+            "It found a difference where there is none, so the intervals of times were widened by as much."
             if alarm
             else "No false alarm."
         ),

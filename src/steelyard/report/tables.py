@@ -69,7 +69,7 @@ class ScoreRow:
     after: str
     change: str
     interval: str  # what the brackets mean
-    note: str = ""  # where a modelled number comes from
+    note: str = ""  # what a reader must know about the number: its model, its convention, what was not counted
     missing_before: bool = False
     missing_after: bool = False
 
@@ -226,7 +226,7 @@ def _percentile_cell(measurement: Measurement | None, q: float) -> _Cell:
     estimate = derive.latency_percentile(sample, q)
     if estimate is None:
         return _Cell(text=f"unavailable: {sample.values.size:,} readings cannot bound it", missing=True)
-    return _estimate_cell(estimate)
+    return dataclasses.replace(_estimate_cell(estimate), note=sample.note if q == 0.5 else "")
 
 
 def _throughput_cell(measurement: Measurement | None, batch: int) -> _Cell:
@@ -243,7 +243,7 @@ def _median_cell(sample: Sample | Unavailable, unit: str | None) -> _Cell:
     unit = unit or sample.unit
     if sample.provenance == "counted" or sample.values.size == 1:
         how = "exact" if sample.provenance == "counted" else "one reading: no interval"
-        return _Cell(text=numbers.quantity(sample.value, unit), interval=how, value=sample.value)
+        return _Cell(text=numbers.quantity(sample.value, unit), interval=how, value=sample.value, note=sample.note)
     low, high = float(sample.values.min()), float(sample.values.max())
     return _Cell(
         text=numbers.interval(sample.value, low, high, unit),

@@ -15,7 +15,7 @@ from steelyard.measure.process import Limits
 from steelyard.measure.weigh import WeighSettings, weigh
 from steelyard.probe.host import environment
 from steelyard.records import Measurement, Sample
-from steelyard.subject.artifact import Manifest, model_files, read_artifact, read_manifest
+from steelyard.subject.artifact import Manifest, model_files, read_artifact, read_manifest, refuse_code
 
 __all__ = ["Check", "Checkup", "check_folder"]
 
@@ -52,6 +52,7 @@ def check_folder(
     Raises `InvalidInput` where the folder holds no artifact or no example inputs to run it on.
     """
     manifest, artifact = read_manifest(folder), read_artifact(folder)
+    refuse_code(artifact)
     inputs = folder / "parity.npz"
     if not inputs.exists():
         raise InvalidInput(f"{folder} holds no example inputs (parity.npz): it was not written by a finished run")

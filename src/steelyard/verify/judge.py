@@ -290,13 +290,23 @@ def _throughput(case: Case, requirement: Requirement) -> Interval | Unavailable:
     if before is None or after is None:
         return Unavailable(quantity="throughput", reason="no throughput was read")
     if requirement.kind == "min":
-        return _cached(lambda level: _median_rate(after, level, 1.0, "1/s"))
-    return _cached(lambda level: _median_rate(after, level, before.value, "x"))
+        return _cached(lambda level: _rate(after, level, _median_rate(after, level), "1/s"))
+    return _cached(lambda level: _rate(after, level, _rate_ratio(before, after, level), "x"))
 
 
-def _median_rate(sample: Sample, level: float, base: float, unit: str) -> Estimate:
-    found = percentile_interval(sample.values, 0.5, level) or (sample.value, 0.0, math.inf)
-    value, low, high = (v / base for v in found)
+def _median_rate(sample: Sample, level: float) -> tuple[float, float, float]:
+    return percentile_interval(sample.values, 0.5, level) or (sample.value, 0.0, math.inf)
+
+
+def _rate_ratio(before: Sample, after: Sample, level: float) -> tuple[float, float, float]:
+    """Ratio of medians; each gets half of the error, so that both hold together at `level` (Bonferroni)."""
+    half = (1 + level) / 2
+    (b, b_low, b_high), (a, a_low, a_high) = _median_rate(before, half), _median_rate(after, half)
+    return a / b, a_low / b_high, a_high / b_low if b_low > 0 else math.inf
+
+
+def _rate(sample: Sample, level: float, found: tuple[float, float, float], unit: str) -> Estimate:
+    value, low, high = found
     batch = sample.conditions.get("batch")
     return Estimate(
         quantity="throughput",
