@@ -590,7 +590,6 @@ def test_a_plain_list_of_pairs_is_a_dataset():
     assert sizes(dataset([[(np.zeros(2), i % 2) for i in range(40)]])) == [24, 8, 8]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchvisions_fake_data():
     pytest.importorskip("torch")
     tv = pytest.importorskip("torchvision")
