@@ -39,6 +39,9 @@ class Misbehaving:
     def leaves(self) -> None:
         sys.exit("had enough")
 
+    def leaves_silently(self) -> None:
+        os._exit(4)
+
     def goes_silent(self) -> None:
         """Closes its pipe and lives on."""
         os.closerange(3, 256)

@@ -84,6 +84,19 @@ def test_a_crash_without_a_log_is_still_a_crash() -> None:
     assert str(caught.value) == "the process ended with signal SIGSEGV"
 
 
+def test_last_words_are_its_own(child: Child, log: Path) -> None:
+    child.call("prints")
+    with Child(TARGET, limits=Limits(seconds=30), log=log) as other:
+        with pytest.raises(WorkerFailed) as caught:
+            other.call("is_killed")
+        assert "words" not in str(caught.value)
+        assert not other.alive
+    with Child(TARGET, limits=Limits(seconds=30), log=log) as other, pytest.raises(WorkerFailed) as caught:
+        other.call("leaves_silently")
+    assert str(caught.value) == "the process ended with exit status 4"
+    assert child.alive
+
+
 def test_a_child_that_exits_is_a_crash(child: Child) -> None:
     with pytest.raises(WorkerFailed, match="exit status 1; its last words: had enough") as caught:
         child.call("leaves")

@@ -52,6 +52,7 @@ class Child:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "steelyard.measure.process", str(theirs.fileno()), target]
         with (log or Path(os.devnull)).open("ab") as errors:
+            self._log_from = errors.tell()  # what others wrote before are not its words
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -75,6 +76,11 @@ class Child:
     def pid(self) -> int:
         """The child's process id."""
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be called."""
+        return self._failure is None and self._process.poll() is None
 
     def start(self, method: str, /, **arguments: Any) -> None:
         """Send a call without waiting, so that several children can work up at the same time."""
@@ -145,9 +151,10 @@ class Child:
 
     def _last_words(self) -> str:
         try:
-            lines = self._log.read_text(errors="replace").split("\n") if self._log else []
+            written = self._log.read_bytes()[self._log_from :] if self._log else b""
         except OSError:
             return ""
+        lines = written.decode(errors="replace").splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"; its last words: {last[:200]}" if last else ""
 

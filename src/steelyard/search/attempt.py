@@ -59,12 +59,18 @@ class Rival:
         self.drop()
 
     def child(self) -> Child:
-        """The running child."""
+        """The running child; one that ended meanwhile, for want of memory say, is no fault of the next candidate."""
+        if self._child is not None and not self._child.alive:
+            self.drop()
         if self._child is None:
             started = time.monotonic()
-            child = Child(WORKER, limits=self._shop.limits, log=self._shop.log)
-            make_ready(child, self._shop.baseline, self._shop.inputs, self._shop.turns)
-            self._child, self.start_s = child, time.monotonic() - started
+            self._child = Child(WORKER, limits=self._shop.limits, log=self._shop.log)
+            try:
+                make_ready(self._child, self._shop.baseline, self._shop.inputs, self._shop.turns)
+            except BaseException:
+                self.drop()
+                raise
+            self.start_s = time.monotonic() - started
         return self._child
 
     def drop(self) -> None:

@@ -32,9 +32,9 @@ class TorchRunner:
 
         self.module = module
         self._batch = batch  # where the module's batch axis is fixed
-        self._call = call or module
+        self._call = module if call is None else call  # truth of a compiled module is its length, which programs lack
         self._torch = torch
-        self._grad_mode = torch.no_grad if call else torch.inference_mode
+        self._grad_mode = torch.inference_mode if call is None else torch.no_grad
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
         if self._batch is not None and len(inputs) != self._batch:
