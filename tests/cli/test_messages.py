@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -319,6 +320,31 @@ def test_a_deployed_folder_without_examples_cannot_be_verified(deployed, says):
 def test_a_missing_extra_names_its_command(deployed, says, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert says("predict", "best", "p.png") == ("running m.onnx needs the 'onnx' extra: pip install 'steelyard[onnx]'")
+
+
+def test_a_manifest_with_other_classes_than_the_model(deployed, says):
+    path = deployed / "best" / "manifest.json"
+    path.write_text(path.read_text().replace('"sw",', ""))
+    assert says("predict", "best", "p.png") == (
+        "the model gives outputs of shape (4,) for one example; 3 classes are declared"
+    )
+
+
+# --- the disk --------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_while_data_is_written(user):
+    """RLIMIT_FSIZE cuts every file at 16 kB, as a full disk would."""
+    table(user, x=np.zeros((9000, 2)), y=np.arange(9000) % 2)
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, resource.RLIM_INFINITY))\n"
+        "from steelyard.cli import main; main(['optimize', 'user.py', '--data', 'd.npz', '--out', 'run', '--quiet'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("steelyard: ")
+    assert done.stderr.endswith("; what was recorded before is safe, and the same command goes on from there\n")
 
 
 # --- outputs ---------------------------------------------------------------------------------------

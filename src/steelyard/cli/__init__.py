@@ -67,6 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
         _stopped()
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that went away: no fault of the program, so no traceback
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"steelyard: {where}{error.strerror or error}; what was recorded before is safe, and the same command goes on from there",
+            err=True,
+        )
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

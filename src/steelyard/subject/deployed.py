@@ -60,6 +60,10 @@ class Model:
         outputs = np.asarray(self(prepare(self.contract, raw[None]))[0], dtype=np.float64)
         shares = _softmax(outputs) if self.contract.outputs == "logits" else outputs
         names = self.contract.labels or tuple(str(i) for i in range(len(shares)))
+        if shares.ndim != 1 or len(names) != len(shares):
+            raise InvalidInput(
+                f"the model gives outputs of shape {shares.shape} for one example; {len(names)} classes are declared"
+            )
         order = np.argsort(-shares, kind="stable")
         ranked = {names[i]: float(shares[i]) for i in order}
         return Answer(label=names[order[0]], probability=float(shares[order[0]]), probabilities=ranked)
