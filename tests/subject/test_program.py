@@ -87,6 +87,46 @@ def test_an_honest_program_is_opened(program, forge):
     assert open_program(forge())(torch.rand(4, 8)).shape == (4, 8)
 
 
+class Recurrent(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lstm = torch.nn.Embedding(50, 8), torch.nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(self.embed(x))[0].mean(1)
+
+
+class Attentive(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)[:, 0]
+
+
+class Branching(torch.nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            y = x * 2
+        return torch.cond(x.sum() > 0, torch.sin, torch.cos, (y,))
+
+
+@pytest.mark.filterwarnings("ignore")  # the tracer's own
+@pytest.mark.parametrize(
+    ("module", "example", "found"),
+    [
+        (Recurrent, torch.zeros(2, 7, dtype=torch.long), ((7,), "int64", 8)),
+        (Attentive, torch.rand(2, 5, 16), ((5, 16), "float32", 16)),
+        (Branching, torch.rand(2, 3), ((3,), "float32", 3)),
+    ],
+)
+def test_honest_programs_of_other_kinds_are_opened(tmp_path, module, example, found):
+    exported = torch.export.export(module().eval(), (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(exported, tmp_path / "model.pt2")
+    assert signature(tmp_path / "model.pt2") == found
+
+
 def test_the_sizes_of_an_honest_program_are_expressions_and_guards(program):
     with zipfile.ZipFile(program) as archive:
         text = archive.read("model/models/model.json").decode()
