@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from steelyard.errors import InvalidInput, WorkerFailed
+from steelyard.errors import CannotApply, InvalidInput, WorkerFailed
 from steelyard.measure.process import Limits
-from steelyard.measure.weigh import WeighSettings, weigh
+from steelyard.measure.weigh import WeighSettings, read_parity, weigh
 from steelyard.probe.host import environment
 from steelyard.records import Measurement, Sample
 from steelyard.subject.artifact import Manifest, model_files, read_artifact, read_manifest, refuse_code
@@ -62,16 +63,14 @@ def check_folder(
     settings = WeighSettings(
         warm_s=0.2 * seconds, latency_s=0.5 * seconds, sweep=(1, 4, 16), sweep_s=0.1 * seconds, count=False
     )
-    examples = folder / ".inputs.npy"
-    with np.load(inputs) as saved:
-        np.save(examples, saved["inputs"])
     try:
-        measured = weigh(artifact, examples, settings, limits=limits, on_step=on_step)
-    except WorkerFailed as failure:
+        with tempfile.TemporaryDirectory() as aside:  # the delivered folder stays as it is, and may be read-only
+            examples = Path(aside) / "inputs.npy"
+            np.save(examples, read_parity(inputs)[0])
+            measured = weigh(artifact, examples, settings, limits=limits, on_step=on_step)
+    except (CannotApply, WorkerFailed) as failure:
         checks.append(Check(name="runs here", outcome="failed", detail=str(failure)))
         return Checkup(checks=tuple(checks), measured=None)
-    finally:
-        examples.unlink()
     checks.append(
         Check(name="same outputs", outcome="passed", detail="as the model it was saved from, in a clean process")
     )
@@ -95,7 +94,7 @@ def _instructions(manifest: Manifest) -> Check:
     """INT8 made for VNNI or AMX may saturate without them, and bf16 runs emulated."""
     missing = sorted(set(manifest.instruction_sets) - set(environment().instruction_sets))
     telling = [m for m in missing if "vnni" in m or m.startswith("amx") or "bf16" in m]
-    quantised = any("quantize" in s.name or "int8" in s.name or "bf16" in str(s.options) for s in manifest.plan)
+    quantised = any(word in f"{s.name} {s.options}" for s in manifest.plan for word in ("quantize", "int8", "bf16"))
     if telling and quantised:
         detail = f"made where {', '.join(telling)} was present, absent here: expect less speed, and check quality on this machine"
         return Check(name="instruction sets", outcome="noted", detail=detail)
