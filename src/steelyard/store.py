@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,13 @@ class RunFolder:
         path = self.path / RECORDS
         return read_records(self.path) if path.exists() and path.stat().st_size else None
 
+    def clear(self) -> None:
+        """Remove what a run wrote, and nothing else that stands in the folder."""
+        for name in (RECORDS, "report.html", "workers.log"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("baseline", "data", "artifacts", "best", "figures"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
 
 def read_records(folder: Path) -> RunRecords:
     """A run folder's records, grouped. A later record of a kind replaces an earlier one, as does a plan's later trial.
@@ -100,6 +108,9 @@ def read_records(folder: Path) -> RunRecords:
         elif isinstance(record, tuple):
             findings = record
         else:
+            if isinstance(record, Run):  # a run that goes on with a longer budget has not ended yet
+                single.pop(Verification, None)
+                single.pop(Outcome, None)
             single[type(record)] = record
     run = single.get(Run)
     if run is None:

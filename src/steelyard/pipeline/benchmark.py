@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from steelyard.diagnose.findings import diagnose
@@ -14,15 +13,15 @@ from steelyard.pipeline.prepare import prepare_subject
 from steelyard.pipeline.render import write_report
 from steelyard.records import RunRecords
 from steelyard.search.space import plans_for
-from steelyard.store import RunFolder, read_records
+from steelyard.store import RunFolder
 
 __all__ = ["benchmark"]
 
 
 def benchmark(job: Job, batches: Sequence[int], progress: Progress = silent) -> RunRecords:
     """Weigh the model for about `job.budget_s` seconds. A benchmark of before in the same folder is replaced."""
-    _clear(job)
     with RunFolder(job.out) as folder:
+        _start_over(job, folder)
         prepared = prepare_subject(job.spec, job.out, progress, with_data=False)
         run = begin(job, prepared, folder, "benchmark", progress)
         sweep_s = 0.4 * job.budget_s / len(batches)
@@ -50,9 +49,9 @@ def benchmark(job: Job, batches: Sequence[int], progress: Progress = silent) -> 
         return records
 
 
-def _clear(job: Job) -> None:
-    if not (job.out / "records.jsonl").exists():
-        return
-    if read_records(job.out).run.command != "benchmark":
-        raise InvalidInput(f"{job.out} holds an optimize run: give another --out, or remove the folder")
-    shutil.rmtree(job.out)
+def _start_over(job: Job, folder: RunFolder) -> None:
+    """A benchmark is quick to repeat: the one before gives way, but no other kind of run does."""
+    known = folder.records()
+    if known is not None and known.run.command != "benchmark":
+        raise InvalidInput(f"{job.out} holds a run of {known.run.command}: give another --out, or remove the folder")
+    folder.clear()
