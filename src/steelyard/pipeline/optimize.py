@@ -166,7 +166,7 @@ def _search(
             elif slowest > left and _weighed(search.trials):
                 trial = out_of_time(prediction)
             else:
-                done = 1 - (deadline - time.monotonic()) / budget_s
+                done = _share_done(deadline - time.monotonic(), budget_s)
                 say = _named(progress, str(prediction.plan), done)
                 trial = attempt(prediction.plan, shop, rival, prediction, say)
                 slowest = max(slowest, trial.wall_s)
@@ -273,7 +273,12 @@ def _verify_settings(arms: int, left_s: float) -> TurnSettings:
 
 def _say_round(progress: Progress, done: int, spent_s: float, budget_s: float) -> None:
     left_s = spent_s / done * (ROUNDS - done)
-    progress(f"taking turns, round {done} of {ROUNDS}", 1 - left_s / budget_s)
+    progress(f"taking turns, round {done} of {ROUNDS}", _share_done(left_s, budget_s))
+
+
+def _share_done(left_s: float, budget_s: float) -> float:
+    """Of the budget; a run that takes longer than its budget is not less than begun nor more than done."""
+    return min(1.0, max(0.0, 1 - left_s / budget_s))
 
 
 def _decide(run: Run, trials: Sequence[Trial], verification: Verification | None, started: float) -> Outcome:
