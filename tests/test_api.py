@@ -14,6 +14,7 @@ import steelyard
 import tiny_models
 from steelyard import api
 from steelyard.errors import InvalidInput
+from steelyard.pipeline import begin
 from steelyard.records import Sample
 
 
@@ -91,13 +92,15 @@ def test_every_public_name_is_there_and_loaded_only_when_used() -> None:
 
 
 @pytest.mark.slow
-def test_a_benchmark_needs_no_data_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_benchmark_needs_no_data_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tiny_models.write_onnx(tmp_path / "tiny.onnx", batch=1)
     told: list[str] = []
     for _ in range(2):  # the second replaces the first
         result = api.benchmark(
             source, batches=(1, 2), budget="1s", out=tmp_path / "out", progress=lambda what, _: told.append(what)
         )
+        peaks = result.records.run.peaks
+        monkeypatch.setattr(begin, "measure_peaks", lambda peaks=peaks: peaks)  # seconds that once is enough for
     records = result.records
     assert not result.met
     assert records.run.warnings == ("timed on made-up inputs: no data was given",)

@@ -23,7 +23,7 @@ import tiny_models
 from steelyard import api
 from steelyard.api import Result
 from steelyard.errors import InvalidInput, SteelyardError
-from steelyard.pipeline import optimize
+from steelyard.pipeline import begin, optimize
 from steelyard.records import Outcome, Plan, RunRecords, Sample, Trial, decode, encode
 from steelyard.store import read_records
 from steelyard.verify.checkup import check_folder
@@ -283,6 +283,21 @@ def test_kill_9_and_the_same_command_goes_on(finished: Any, tmp_path: Path) -> N
 
 
 # --- runs that end otherwise -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_model_that_cannot_be_diagnosed_is_optimized_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(begin, "measure_peaks", lambda: ())
+    result = api.optimize(
+        tiny_models.write_onnx(tmp_path / "tiny.onnx"), data="digits", require=["size <= 1 MB"], budget="1s",
+        out=tmp_path / "out", scale="1/255", mean="0.3", std="0.35",
+    )  # fmt: skip
+    assert result.met
+    assert [f.name for f in result.records.findings] == ["undiagnosed"]
+    assert len(_weighed(result.records)) == 1
+    assert all(t.prediction is None for t in result.records.trials if t.after is not None)
 
 
 @pytest.mark.usefixtures("_short", "known_peaks")

@@ -23,6 +23,7 @@ from steelyard.records import (
     Measurement,
     Outcome,
     Plan,
+    Prediction,
     Requirement,
     Run,
     RunRecords,
@@ -153,8 +154,8 @@ def _search(
     progress: Progress,
 ) -> tuple[Trial, ...]:
     """Best prospect first, until the plans or the search's share of the budget run out."""
-    predictions = [p for finding in findings for p in finding.predictions]
-    search = OrderedSearch(predictions, earlier)
+    expected = {p.plan: p for finding in findings for p in finding.predictions}
+    search = OrderedSearch(list(expected.values()) or _unpredicted(shop), earlier)
     slowest = max((t.wall_s for t in earlier), default=0.0)
     with Rival(shop) as rival:
         rival.child()
@@ -168,11 +169,20 @@ def _search(
             else:
                 done = _share_done(deadline - time.monotonic(), budget_s)
                 say = _named(progress, str(prediction.plan), done)
-                trial = attempt(prediction.plan, shop, rival, prediction, say)
+                trial = attempt(prediction.plan, shop, rival, expected.get(prediction.plan), say)
                 slowest = max(slowest, trial.wall_s)
             folder.append(trial)
             search.tell(trial)
     return search.trials
+
+
+def _unpredicted(shop: Workshop) -> list[Prediction]:
+    """Every plan, for a model that could not be diagnosed: nothing is known of them, which is no reason not to try."""
+    because = "the model could not be diagnosed, so nothing is predicted"
+    return [
+        Prediction(plan=plan, gain=1.0, ceiling=1.0, minutes=1.0, because=because)
+        for plan in plans_for(read_artifact(shop.baseline).engine)
+    ]
 
 
 def _verification_s(start_s: float) -> float:
