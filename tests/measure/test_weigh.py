@@ -150,6 +150,7 @@ def test_quality_is_that_of_the_net_written_in_numpy(measured: Measurement) -> N
     assert made.correct.mean() > 0.85
 
 
+@pytest.mark.slow
 def test_predict_split_is_the_same_from_a_fresh_process(
     measured: Measurement, artifact: Artifact, inputs: Path, data: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_damaged_candidate_on_disk_is_refused(shop: Workshop, rival: Rival) ->
     assert trial.refusal.kind == "error"
 
 
+@pytest.mark.slow
 def test_a_rival_that_was_lost_is_started_again(shop: Workshop) -> None:
     plan = Plan(steps=(OPENVINO,))
     with Rival(shop) as rival:
