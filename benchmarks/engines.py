@@ -45,8 +45,8 @@ class Case:
 
 
 CASES = {
-    "fashion": Case("examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "10m", quality=True),
-    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "10m", quality=False),
+    "fashion": Case("examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "6m", quality=True),
+    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "5m", quality=False),
 }
 
 
