@@ -15,18 +15,23 @@ from steelyard import api
 from steelyard.api import Result
 from steelyard.measure.turns import TurnSettings
 from steelyard.measure.weigh import WeighSettings
-from steelyard.pipeline import begin, optimize
+from steelyard.pipeline import begin, explore, optimize, prove
 from steelyard.records import Plan, Step
 
 PLANS = (Plan(steps=(Step(name="openvino"),)), Plan(steps=(Step(name="quantize_static"),)))
 REQUIRE = ("accuracy drop <= 6%", "latency <= 20x")  # what noise cannot break
-SHORT: dict[str, Any] = {
-    "plans_for": lambda _engine: PLANS,
-    "ROUNDS": 3,
-    "_verify_settings": lambda _arms, _left_s: TurnSettings(rounds=3, slots=4, warm_s=0.05),
-    "_verification_s": lambda _start_s: 0.5,
-    "WeighSettings": functools.partial(WeighSettings, warm_s=0.05, latency_s=0.1, sweep=(1, 4), sweep_s=0.05),
-}
+SHORT: tuple[tuple[Any, str, Any], ...] = (
+    (optimize, "plans_for", lambda _engine: PLANS),
+    (explore, "plans_for", lambda _engine: PLANS),
+    (explore, "proof_s", lambda _start_s: 0.5),
+    (prove, "ROUNDS", 3),
+    (prove, "_turn_settings", lambda _arms, _left_s: TurnSettings(rounds=3, slots=4, warm_s=0.05)),
+    (
+        optimize,
+        "WeighSettings",
+        functools.partial(WeighSettings, warm_s=0.05, latency_s=0.1, sweep=(1, 4), sweep_s=0.05),
+    ),
+)
 DECLARED = {"scale": "1/255", "mean": "0.3", "std": "0.35"}
 
 
@@ -42,8 +47,8 @@ class Run(NamedTuple):
 def _short() -> Iterator[None]:
     """Two plans, three rounds and short readings, which is enough to see every step."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in SHORT.items():
-            patch.setattr(optimize, name, value)
+        for module, name, value in SHORT:
+            patch.setattr(module, name, value)
         yield
 
 

@@ -23,13 +23,13 @@ import tiny_models
 from steelyard import api
 from steelyard.api import Result
 from steelyard.errors import InvalidInput, SteelyardError
-from steelyard.pipeline import begin, optimize
+from steelyard.pipeline import begin, prove
 from steelyard.records import Outcome, Plan, RunRecords, Sample, Trial, decode, encode
 from steelyard.store import read_records
 from steelyard.verify.checkup import check_folder
 
 pytestmark = pytest.mark.slow
-VERIFY_SETTINGS = optimize._verify_settings  # before the fixtures shorten it
+TURN_SETTINGS = prove._turn_settings  # before the fixtures shorten it
 
 
 def _lines(folder: Path) -> list[Any]:
@@ -223,8 +223,8 @@ def test_a_continuation_that_was_killed_is_not_taken_for_finished(finished: Any,
 def test_what_is_left_of_the_budget_makes_the_proof_longer(
     monkeypatch: pytest.MonkeyPatch, left_s: float, slots: int
 ) -> None:
-    monkeypatch.setattr(optimize, "ROUNDS", 10)
-    settings = VERIFY_SETTINGS(4, left_s)
+    monkeypatch.setattr(prove, "ROUNDS", 10)
+    settings = TURN_SETTINGS(4, left_s)
     assert (settings.rounds, settings.slots) == (10, slots)
 
 
@@ -233,13 +233,13 @@ def test_what_is_left_of_the_budget_makes_the_proof_longer(
 KILLED = """
 import pathlib, sys
 from steelyard.cli import main
-from steelyard.pipeline import begin, optimize
+from steelyard.pipeline import begin, explore, optimize, prove
 from steelyard.records import Plan, Step
 from steelyard.store import read_records
 peaks = read_records(pathlib.Path(sys.argv.pop(1))).run.peaks
 begin.measure_peaks = lambda: peaks
-optimize.plans_for = lambda _: tuple(Plan(steps=(Step(name=n),)) for n in ("openvino", "quantize_static"))
-optimize._verify_settings = lambda *_: optimize.TurnSettings(rounds=2, slots=4, warm_s=0.05)
+optimize.plans_for = explore.plans_for = lambda _: tuple(Plan(steps=(Step(name=n),)) for n in ("openvino", "quantize_static"))
+prove._turn_settings = lambda *_: prove.TurnSettings(rounds=2, slots=4, warm_s=0.05)
 main(sys.argv[1:])
 """
 

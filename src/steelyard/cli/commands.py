@@ -105,12 +105,16 @@ def benchmark(source: str, batch: str, as_json: bool, quiet: bool, **words: Any)
 def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
     """Render the report of a run FOLDER again, from its records alone."""
     from steelyard import api
+    from steelyard.cli.progress import showing
 
-    result = api.report(folder)
-    if figures:
-        from steelyard.report.charts import save_figures
+    with showing(2.0, quiet=quiet or as_json) as progress:
+        progress("rendering the report", None)
+        result = api.report(folder)
+        if figures:
+            from steelyard.report.charts import save_figures
 
-        save_figures(result.records, Path(folder) / "figures")
+            progress("drawing the figures", None)
+            save_figures(result.records, Path(folder) / "figures")
     _show(result, as_json=as_json, quiet=quiet)
     return 0
 
@@ -166,8 +170,11 @@ def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> 
 def doctor(as_json: bool, quiet: bool) -> int:
     """What this machine can run and sense, how noisy it is now, and what each extra would add."""
     from steelyard.cli.doctor import examine, show
+    from steelyard.cli.progress import showing
 
-    found = examine()
+    with showing(4.0, quiet=quiet or as_json) as progress:
+        progress("looking at engines, noise and ceilings", None)
+        found = examine()
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not quiet:

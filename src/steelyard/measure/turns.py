@@ -8,21 +8,30 @@ machine falls on all arms alike. A round's reading for an arm is the median of i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steelyard.errors import WorkerFailed
 from steelyard.measure.process import Child, Limits
 from steelyard.probe.host import load_now
 from steelyard.records import Comparison, Sample, Unavailable
 
-__all__ = ["TurnSettings", "Turns", "log_ratios", "take_turns"]
+__all__ = ["ArmFailed", "TurnSettings", "Turns", "log_ratios", "take_turns"]
 
 WORKER = "steelyard.measure.worker:Worker"
+
+
+class ArmFailed(WorkerFailed):
+    """The process of one arm failed; ``arm`` says which."""
+
+    def __init__(self, arm: int, failure: WorkerFailed) -> None:
+        super().__init__(failure.kind, str(failure))
+        self.arm = arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +129,25 @@ def _round(
 ) -> _Round:
     with ExitStack() as stack:
         children = [stack.enter_context(Child(worker, limits=limits, log=log)) for _ in folders]
-        for child, folder in zip(children, folders, strict=True):
-            child.start("load", folder=str(folder), inputs=str(inputs))
-        for child in children:
-            child.result()
-        for child in children:
-            _warm_up(child, settings)
+        for arm, (child, folder) in enumerate(zip(children, folders, strict=True)):
+            with _blaming(arm):
+                child.start("load", folder=str(folder), inputs=str(inputs))
+        for arm, child in enumerate(children):
+            with _blaming(arm):
+                child.result()
+        for arm, child in enumerate(children):
+            with _blaming(arm):
+                _warm_up(child, settings)
         return _Round(times=_play(children, settings, order), peaks=[child.call("peak") for child in children])
+
+
+@contextmanager
+def _blaming(arm: int) -> Iterator[None]:
+    """Say whose fault it was."""
+    try:
+        yield
+    except WorkerFailed as failure:
+        raise ArmFailed(arm, failure) from failure
 
 
 def _warm_up(child: Child, settings: TurnSettings) -> None:
@@ -142,7 +163,8 @@ def _slot(children: Sequence[Child], settings: TurnSettings, places: NDArray[np.
     times: dict[int, NDArray[np.float64]] = {}
     for arm in np.argsort(places):
         time.sleep(settings.rest_s)
-        times[int(arm)] = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
+        with _blaming(int(arm)):
+            times[int(arm)] = children[arm].call("slot", batch=settings.batch, seconds=settings.slot_s)
     return [times[arm] for arm in range(len(children))]
 
 

@@ -11,7 +11,7 @@ from steelyard.measure.process import Limits
 from steelyard.probe.host import environment
 from steelyard.records import Requirement, Run, SubjectSpec
 
-__all__ = ["Job", "Progress", "check_same", "silent"]
+__all__ = ["Job", "Progress", "check_same", "share_done", "silent"]
 
 Progress = Callable[[str, float | None], None]
 """Told what is happening and, where it is known, the share of the whole job that is done, 0 to 1."""
@@ -30,6 +30,11 @@ class Job:
 
 def silent(_what: str, _share: float | None) -> None:
     """A `Progress` that says nothing."""
+
+
+def share_done(left_s: float, budget_s: float) -> float:
+    """Of the budget; a run that takes longer than its budget is not less than begun nor more than done."""
+    return min(1.0, max(0.0, 1 - left_s / budget_s))
 
 
 def check_same(job: Job, run: Run, command: str) -> None:
