@@ -24,7 +24,6 @@ from steelyard.measure.process import Child
 from steelyard.measure.turns import TurnSettings, log_ratios, take_turns
 from steelyard.measure.weigh import predictions
 from steelyard.metrics.table import estimate, paired
-from steelyard.pipeline.render import quality_estimates
 from steelyard.records import encode
 from steelyard.report import text
 from steelyard.stats.paired import log_ratio_interval
@@ -42,11 +41,14 @@ class Case:
     require: tuple[str, ...]
     budget: str
     quality: bool
+    slots: int
 
 
 CASES = {
-    "fashion": Case("examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "6m", quality=True),
-    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "5m", quality=False),
+    "fashion": Case(
+        "examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "6m", quality=True, slots=20
+    ),
+    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "4m", quality=False, slots=10),
 }
 
 
@@ -68,9 +70,9 @@ def main() -> None:
         out=folder / "run",
         progress=_say,
     )
-    print(json.dumps(text.summary_json(result.records, quality_estimates(result.records))["outcome"], indent=2))
+    print(text.conclusion(result.records))
     arms = _arms(folder, result.folder)
-    settings = TurnSettings(rounds=options.rounds, slots=20)
+    settings = TurnSettings(rounds=options.rounds, slots=case.slots)
     inputs = result.folder / "data" / "inputs.npy"
     turns = take_turns(arms, inputs, settings, worker=WORKER, on_round=lambda n: print(f"round {n}", flush=True))
     quality = _quality(arms, result.folder) if case.quality else {}
