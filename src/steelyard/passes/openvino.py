@@ -50,6 +50,7 @@ def _convert(source: Artifact, bench: Bench) -> Any:
     from steelyard.passes.modules import export_program, module_of
 
     try:
-        return openvino.convert_model(export_program(module_of(source), bench.examples))
+        model = openvino.convert_model(export_program(module_of(source), bench.examples))
+        model.reshape([-1, *source.contract.shape])  # the converter opens every axis; only the batch is open
     except (openvino.frontend.OpConversionFailure, RuntimeError) as error:
         raise CannotApply(f"OpenVINO cannot convert this model: {str(error).splitlines()[-1][:250]}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -372,11 +373,16 @@ def _trial_row(records: RunRecords, trial: Trial) -> TrialRow:
     return TrialRow(
         plan=str(trial.plan),
         standing=derive.standing(records, trial),
-        ratio=NONE if ratio is None else numbers.ratio(ratio.value, ratio.low, ratio.high),
+        ratio=NONE if ratio is None else numbers.ratio(ratio.value, *_bounds(ratio)),
         drop=NONE if drop is None else numbers.points(drop.value, drop.low, drop.high),
         size=NONE if isinstance(stored, Unavailable) else numbers.size(stored.value),
         wall=numbers.seconds(trial.wall_s),
     )
+
+
+def _bounds(ratio: Estimate) -> tuple[float, float] | tuple[None, None]:
+    """One round orders candidates and bounds nothing: then the number stands alone."""
+    return (ratio.low, ratio.high) if math.isfinite(ratio.high) else (None, None)
 
 
 def _speed(trial: Trial) -> float:

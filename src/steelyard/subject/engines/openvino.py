@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.privacy import decline_telemetry
-from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import in_pieces
 
@@ -42,16 +41,18 @@ class OpenVinoRunner:
     millisecond of bookkeeping; on small models both are a visible part of the latency.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Scalar]) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         import openvino
 
-        self._openvino = openvino
+        precision = artifact.options.get("precision", "f32")
         self._core = openvino.Core()
-        self._model = open_model(path)
-        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": options.get("precision", "f32")}
+        self._model = open_model(artifact.path)
+        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         self._shape = self._model.input(0).partial_shape
         self._batch = self._shape[0].get_length() if self._shape.is_static else None
         self._bound: dict[int, tuple[Any, NDArray[Any], NDArray[Any]]] = {}
+        # one example is the common case: compiling for it belongs to loading, not to somebody's first prediction
+        self._bind(np.zeros((self._batch or 1, *artifact.contract.shape), dtype=artifact.contract.dtype))
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
         if self._batch is not None and len(inputs) != self._batch:
@@ -95,7 +96,7 @@ def load(artifact: Artifact) -> OpenVinoRunner:
     """Load IR or ONNX; the option ``precision`` is ``f32`` or ``bf16``."""
     decline_telemetry()
     try:
-        return OpenVinoRunner(artifact.path, artifact.options)
+        return OpenVinoRunner(artifact)
     except ImportError:
         raise MissingExtra("openvino", needed_for=f"running {artifact.file}") from None
 
