@@ -157,9 +157,11 @@ def _quality(arms: dict[str, Path], run: Path) -> dict[str, Any]:
     for name, path in arms.items():
         with Child(WORKER) as child:
             child.call("load", folder=str(path), inputs=str(run / "data" / "inputs.npy"))
-            found[name] = predictions(
-                child.call("outputs", inputs=str(inputs), batch=1), split.labels, contract, "test"
-            )
+            batch = (
+                100 if json.loads(path.read_text())["kind"] in ("eager", "compiled") else 1
+            )  # ONNX is exported for 1
+            outputs = child.call("outputs", inputs=str(inputs), batch=batch)
+            found[name] = predictions(outputs, split.labels, contract, "test")
     inputs.unlink()
     rows = {}
     for name, made in found.items():
