@@ -54,3 +54,4 @@ def _convert(source: Artifact, bench: Bench) -> Any:
         model.reshape([-1, *source.contract.shape])  # the converter opens every axis; only the batch is open
     except (openvino.frontend.OpConversionFailure, RuntimeError) as error:
         raise CannotApply(f"OpenVINO cannot convert this model: {str(error).splitlines()[-1][:250]}") from error
+    return model
