@@ -229,7 +229,7 @@ def test_a_folder_of_another_run_is_left_alone(user, says):
     before = (user / "run" / "records.jsonl").read_bytes()
     assert says("optimize", "user.py", "--out", "run").startswith("run holds a run with other subject (other.py; )")
     assert says("benchmark", "user.py", "--out", "run") == (
-        "run holds an optimize run: give another --out, or remove the folder"
+        "run holds a run of optimize: give another --out, or remove the folder"
     )
     assert (user / "run" / "records.jsonl").read_bytes() == before
 
