@@ -46,9 +46,9 @@ class Case:
 
 CASES = {
     "fashion": Case(
-        "examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "6m", quality=True, slots=20
+        "examples/fashion_mnist.py", ("accuracy drop <= 0.5%", "latency <= 0.3x"), "10m", quality=True, slots=20
     ),
-    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "4m", quality=False, slots=10),
+    "resnet224": Case("benchmarks/subjects.py:resnet18_224", ("accuracy drop <= 10%",), "10m", quality=False, slots=10),
 }
 
 
@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--data")
+    parser.add_argument("--budget", help="of the search and the proof (10m)")
     parser.add_argument("--weights", help="skip the example's training")
     parser.add_argument("--out", default="runs/benchmark-engines")
     parser.add_argument("--rounds", type=int, default=10)
@@ -66,7 +67,7 @@ def main() -> None:
         data=options.data,
         weights=options.weights,
         require=case.require,
-        budget=case.budget,
+        budget=options.budget or case.budget,
         out=folder / "run",
         progress=_say,
     )
@@ -76,7 +77,8 @@ def main() -> None:
     inputs = result.folder / "data" / "inputs.npy"
     turns = take_turns(arms, inputs, settings, worker=WORKER, on_round=lambda n: print(f"round {n}", flush=True))
     quality = _quality(arms, result.folder) if case.quality else {}
-    table = _table(options.case, turns.comparison, quality, result)
+    words = options.case + (f" --budget {options.budget}" if options.budget else "")
+    table = _table(options.case, words, turns.comparison, quality, result)
     print(table)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"engines-{options.case}.md").write_text(table)
@@ -176,7 +178,7 @@ def _quality(arms: dict[str, Path], run: Path) -> dict[str, Any]:
     return rows
 
 
-def _table(name: str, comparison: Any, quality: dict[str, Any], result: Any) -> str:
+def _table(name: str, words: str, comparison: Any, quality: dict[str, Any], result: Any) -> str:
     host = result.records.run.environment
     versions = ", ".join(
         f"{p} {v}" for p, v in host.packages.items() if p in ("torch", "onnxruntime", "openvino", "nncf")
@@ -189,7 +191,7 @@ def _table(name: str, comparison: Any, quality: dict[str, Any], result: Any) -> 
         "",
         (
             f"{host.cpu}, {host.cores} cores; {versions}. {len(comparison.seconds)} rounds of fresh processes, "
-            f"{comparison.seconds.shape[1]} slots each. Made by `python -m benchmarks.engines {name}`."
+            f"{comparison.seconds.shape[1]} slots each. Made by `python -m benchmarks.engines {words}`."
         ),
         "",
         head,
