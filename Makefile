@@ -29,7 +29,7 @@ $(VENV)/.dev: $(VENV)/.engines
 
 demo: $(VENV)/.engines
 	@rm -rf runs/demo
-	$(BIN)/steelyard optimize examples/digits.py --require "accuracy drop <= 3%" --require "latency <= 0.7x" --budget 100s --out runs/demo
+	$(BIN)/steelyard optimize examples/digits.py --require "accuracy drop <= 3%" --require "latency <= 0.7x" --budget 110s --out runs/demo
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
