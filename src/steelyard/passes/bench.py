@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steelyard.errors import CannotApply
 from steelyard.records import Contract
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.contract import prepare
@@ -29,10 +30,10 @@ class Bench:
     examples: NDArray[Any]
     data: Path | None = None
 
-    def calibration(self, contract: Contract) -> NDArray[Any] | None:
-        """Model-ready training inputs, or None where the subject has no data."""
+    def calibration(self, contract: Contract) -> NDArray[Any]:
+        """Model-ready training inputs. Raises `CannotApply` where the subject has no data."""
         if self.data is None:
-            return None
+            raise CannotApply("static quantisation needs training data to calibrate on, and the subject has none")
         return prepare(contract, np.asarray(read_split(self.data, "calibration").raw))
 
 
