@@ -266,7 +266,7 @@ def test_a_newer_schema_names_file_and_line(folder):
     with pytest.raises(SchemaTooNew) as refused:
         read_records(folder)
     assert str(refused.value) == (
-        f"{folder / 'records.jsonl'}, line 3: records have schema 9, this Steelyard reads up to 1: "
+        f"{folder / 'records.jsonl'}, line 3: records have schema 9, this Steelyard reads up to 2: "
         "upgrade it (pip install -U steelyard)"
     )
 
