@@ -5,9 +5,7 @@ The same specifications are drawn by the page, by a notebook and by :func:`save_
 
 from __future__ import annotations
 
-import json
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.errors import InvalidInput
 from steelyard.records import (
     Comparison,
     Estimate,
@@ -27,7 +24,8 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import derive, numbers, tables, theme
+from steelyard.report import derive, drawing, numbers, tables, theme
+from steelyard.report.drawing import Rows
 
 if TYPE_CHECKING:
     import altair as alt
@@ -48,13 +46,10 @@ __all__ = [
     "throughput",
 ]
 
-WIDTH = 640
-FORMATS = ("png", "svg", "pdf")
 MOST_POINTS = 400  # of one line; beyond, neighbours are joined by their median
 MOST_OPERATORS = 12
 MOST_CLASSES = 25
 
-Rows = list[dict[str, Any]]
 Timings = Mapping[str, NDArray[np.float64]]  # name -> (rounds, slots) seconds
 
 
@@ -71,20 +66,20 @@ def pareto(records: RunRecords) -> alt.LayerChart | None:
     kinds = {"chosen": theme.CHOSEN, "finalist": theme.OTHERS[0], "weighed": theme.BASELINE, "baseline": theme.INK}
     x = alt.X("ratio:Q", title="latency, candidate / baseline", scale=alt.Scale(zero=True, nice=True))
     y = alt.Y("drop:Q", title="accuracy drop, points (validation)", scale=alt.Scale(zero=True, nice=True))
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(drawing.data(rows)).encode(
         x=x,
         y=y,
-        color=_colour("standing", kinds, [r["standing"] for r in rows]),
-        tooltip=_tips(plan="plan", latency="shown_ratio", drop="shown_drop", size="size", stands="standing"),
+        color=drawing.colour("standing", kinds, [r["standing"] for r in rows]),
+        tooltip=drawing.tips(plan="plan", latency="shown_ratio", drop="shown_drop", size="size", stands="standing"),
     )
     across = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=alt.X("low:Q"), x2="high:Q")
     upright = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("drop_low:Q"), y2="drop_high:Q")
-    chosen = alt.Chart(_data([r for r in rows if r["standing"] == "chosen"]))
+    chosen = alt.Chart(drawing.data([r for r in rows if r["standing"] == "chosen"]))
     name = chosen.mark_text(align="left", dx=9, dy=-9, limit=240).encode(x="ratio:Q", y="drop:Q", text="plan:N")
     named = (name,) if any(r["standing"] == "chosen" for r in rows) else ()  # a layer without rows has no extent
     region = _region(records.run.requirements, rows)
-    return _finish(
-        _layered(*region, across, upright, base.mark_circle(size=110, opacity=1), *named),
+    return drawing.finish(
+        drawing.layered(*region, across, upright, base.mark_circle(size=110, opacity=1), *named),
         "Speed against quality",
         "Left is faster, down is better. Bars are 95 % intervals"
         + ("; the tinted corner is what the requirements allow." if region else "."),
@@ -119,18 +114,18 @@ def forecasts(records: RunRecords) -> alt.LayerChart | None:
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100) if domain[0] <= t <= domain[1]]
     axis = alt.Axis(values=ticks, format="~g", labelExpr="datum.label + 'x'")
     diagonal = (
-        alt.Chart(_data([{"predicted": v, "obtained": v} for v in domain]))
+        alt.Chart(drawing.data([{"predicted": v, "obtained": v} for v in domain]))
         .mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.5)
         .encode(x="predicted:Q", y="obtained:Q")
     )
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X("predicted:Q", scale=scale, axis=axis, title="predicted gain"),
         y=alt.Y("obtained:Q", scale=scale, axis=axis, title="obtained gain"),
-        tooltip=_tips(plan="plan", predicted="shown", obtained="shown_obtained", because="because"),
+        tooltip=drawing.tips(plan="plan", predicted="shown", obtained="shown_obtained", because="because"),
     )
     spread = base.mark_rule(color=theme.CHOSEN, strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
-    return _finish(
-        _layered(diagonal, spread, base.mark_circle(size=110, color=theme.CHOSEN, opacity=1)),
+    return drawing.finish(
+        drawing.layered(diagonal, spread, base.mark_circle(size=110, color=theme.CHOSEN, opacity=1)),
         "Predicted against obtained",
         "Gain is baseline latency / candidate latency. Above the dashed line the candidate did better than predicted.",
         height=320,
@@ -152,7 +147,7 @@ def _pareto_rows(records: RunRecords) -> Rows:
                 "standing": derive.standing(records, trial),
                 "ratio": ratio.value,
                 "low": ratio.low if math.isfinite(ratio.high) else ratio.value,  # no bound, no bar
-                "high": _finite(ratio.high, ratio.value),
+                "high": drawing.finite(ratio.high, ratio.value),
                 "drop": 100 * drop.value,
                 "drop_low": 100 * drop.low,
                 "drop_high": 100 * drop.high,
@@ -180,7 +175,7 @@ def _region(requirements: Sequence[Requirement], rows: Rows) -> list[alt.Chart]:
     top = 100 * drop if drop is not None else max(r["drop_high"] for r in rows)
     bottom = min(0.0, *(r["drop_low"] for r in rows))
     corner = [{"x": 0.0, "x2": right, "y": bottom, "y2": top}]
-    allowed = alt.Chart(_data(corner)).mark_rect(color=theme.BAND, opacity=0.7)
+    allowed = alt.Chart(drawing.data(corner)).mark_rect(color=theme.BAND, opacity=0.7)
     return [allowed.encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")]
 
 
@@ -197,10 +192,10 @@ def latency_boxes(records: RunRecords) -> alt.LayerChart | None:
     factor, unit = _time_unit(timings)
     rows = [_box(name, values, factor, unit) for name, values in timings.items()]
     colours = _model_colours(records, list(timings))
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("model:N", title=None, sort=list(timings)),
-        color=_colour("model", colours, list(timings), legend=False),
-        tooltip=_tips(
+        color=drawing.colour("model", colours, list(timings), legend=False),
+        tooltip=drawing.tips(
             model="model", median="shown_median", quartiles="shown_quartiles", range="shown_range", readings="n"
         ),
     )
@@ -210,8 +205,8 @@ def latency_boxes(records: RunRecords) -> alt.LayerChart | None:
     medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
     low = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="least:Q")
     high = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="most:Q")
-    return _finish(
-        _layered(whiskers, boxes, medians, low, high),
+    return drawing.finish(
+        drawing.layered(whiskers, boxes, medians, low, high),
         "Latency of one inference",
         "Box: the middle half. Line: 5 % to 95 %. Tick: median. Dots: the fastest and the slowest reading.",
         height=44 * len(rows) + 20,
@@ -231,24 +226,24 @@ def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
     wide = max(every) > 2 * min(every)
     scale = alt.Scale(type="log", nice=False, padding=14) if wide else alt.Scale(zero=False)
     lines = (
-        alt.Chart(_data(rows))
+        alt.Chart(drawing.data(rows))
         .mark_line(strokeWidth=1.4, clip=True)
         .encode(
             x=alt.X("slot:Q", title="reading, in the order they were taken", axis=alt.Axis(grid=False)),
             y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")),
-            color=_colour("model", _model_colours(records, list(timings)), list(timings)),
+            color=drawing.colour("model", _model_colours(records, list(timings)), list(timings)),
             tooltip=[
-                *_tips(model="model", round="round"),
+                *drawing.tips(model="model", round="round"),
                 alt.Tooltip("slot:Q", title="slot"),
                 alt.Tooltip("latency:Q", title=unit, format=".4~g"),
             ],
         )
     )
     starts = [{"slot": s} for s in sorted({r["start"] for r in rows}) if s]
-    seams = alt.Chart(_data(starts)).mark_rule(color=theme.GRID, strokeDash=[2, 3]).encode(x="slot:Q")
+    seams = alt.Chart(drawing.data(starts)).mark_rule(color=theme.GRID, strokeDash=[2, 3]).encode(x="slot:Q")
     joined = max(values.size for values in timings.values()) > MOST_POINTS
-    return _finish(
-        _layered(*((seams,) if starts else ()), lines),
+    return drawing.finish(
+        drawing.layered(*((seams,) if starts else ()), lines),
         "Latency over the run",
         ("Dotted lines part the rounds, each a fresh set of processes." if starts else "Every reading of one process.")
         + (f" Neighbours are joined by their median to at most {MOST_POINTS} points a line." if joined else ""),
@@ -267,23 +262,23 @@ def control(records: RunRecords) -> alt.LayerChart | None:
     ratios = _round_ratios(verification.comparison, arm)
     estimate = verification.control
     rows = [{"round": i + 1, "ratio": r, "shown": numbers.ratio(r)} for i, r in enumerate(ratios)]
-    band = [{"low": estimate.low, "high": _finite(estimate.high, max(ratios))}]
+    band = [{"low": estimate.low, "high": drawing.finite(estimate.high, max(ratios))}]
     alarm = verification.control_alarm
     colour = theme.BROKEN if alarm else theme.MET
     y = alt.Y("ratio:Q", title="copy / baseline", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=6))
     layers = (
-        alt.Chart(_data(band)).mark_rect(color=colour, opacity=0.16).encode(y="low:Q", y2="high:Q"),
-        alt.Chart(_data([{"ratio": 1.0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(y="ratio:Q"),
-        alt.Chart(_data(rows))
+        alt.Chart(drawing.data(band)).mark_rect(color=colour, opacity=0.16).encode(y="low:Q", y2="high:Q"),
+        alt.Chart(drawing.data([{"ratio": 1.0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(y="ratio:Q"),
+        alt.Chart(drawing.data(rows))
         .mark_circle(size=70, color=colour, opacity=1)
         .encode(
             x=alt.X("round:O", title="round", axis=alt.Axis(labelAngle=0)),
             y=y,
-            tooltip=_tips(round="round", ratio="shown"),
+            tooltip=drawing.tips(round="round", ratio="shown"),
         ),
     )
-    return _finish(
-        _layered(*layers),
+    return drawing.finish(
+        drawing.layered(*layers),
         "A/A control",
         f"A second copy of the baseline against the first: {control_words(estimate)}, tinted. "
         + (
@@ -322,7 +317,7 @@ def throughput(records: RunRecords) -> alt.LayerChart | None:
         return None
     names = [name for name, _ in _models(records)]
     batches = sorted({r["batch"] for r in rows})
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X(
             "batch:Q",
             title="batch size",
@@ -330,13 +325,13 @@ def throughput(records: RunRecords) -> alt.LayerChart | None:
             axis=alt.Axis(values=batches, format="d"),
         ),
         y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
-        color=_colour("model", _model_colours(records, names), names),
-        tooltip=_tips(model="model", batch="batch", rate="shown"),
+        color=drawing.colour("model", _model_colours(records, names), names),
+        tooltip=drawing.tips(model="model", batch="batch", rate="shown"),
     )
     spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
     points = base.mark_circle(size=60, opacity=1)
-    return _finish(
-        _layered(base.mark_line(strokeWidth=2), spread, points),
+    return drawing.finish(
+        drawing.layered(base.mark_line(strokeWidth=2), spread, points),
         "Throughput over batch size",
         "Median of the readings; bars are their range.",
         height=280,
@@ -355,17 +350,17 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
     factor, unit = _scaled_time(max(r["s"] for r in rows))
     for row in rows:
         row["time"] = row["s"] / factor
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("operator:N", title=None, sort=[r["operator"] for r in rows]),
         x=alt.X(
             "time:Q", title=f"{unit} per inference", scale=alt.Scale(domainMax=1.15 * max(r["time"] for r in rows))
         ),
-        tooltip=_tips(operator="operator", time="shown", share="share"),
+        tooltip=drawing.tips(operator="operator", time="shown", share="share"),
     )
     bars = base.mark_bar(color=theme.CHOSEN, cornerRadiusEnd=2, size=16)
     shares = base.mark_text(align="left", dx=6, color=theme.MUTED).encode(text="share:N")
-    return _finish(
-        _layered(bars, shares),
+    return drawing.finish(
+        drawing.layered(bars, shares),
         "Where the baseline's time goes",
         "Time per operator in one inference, and its share of the operators' total.",
         height=26 * len(rows) + 20,
@@ -385,18 +380,18 @@ def memory(records: RunRecords) -> alt.LayerChart | None:
     parts = {"before load": theme.CONTROL, "loading adds": theme.CHOSEN, "running adds": theme.OTHERS[0]}
     names = list(dict.fromkeys(r["model"] for r in rows))
     bars = (
-        alt.Chart(_data(rows))
+        alt.Chart(drawing.data(rows))
         .mark_bar(size=26, cornerRadius=1)
         .encode(
             y=alt.Y("model:N", title=None, sort=names),
             x=alt.X("low:Q", title="memory, MB", axis=alt.Axis(format="~s")),
             x2="high:Q",
-            color=_colour("part", parts, list(parts)),
-            tooltip=_tips(model="model", part="part", memory="shown", total="total"),
+            color=drawing.colour("part", parts, list(parts)),
+            tooltip=drawing.tips(model="model", part="part", memory="shown", total="total"),
         )
     )
-    return _finish(
-        _layered(bars),
+    return drawing.finish(
+        drawing.layered(bars),
         "Memory of a fresh process",
         "Resident memory: before the model is loaded, added by loading, added by running one batch.",
         height=56 * len(names) + 20,
@@ -417,7 +412,7 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
     rows = _roof_rows(kinds, bandwidth, [r["intensity"] for r in model])
     log = alt.Scale(type="log", nice=False)
     ceilings = (
-        alt.Chart(_data(rows))
+        alt.Chart(drawing.data(rows))
         .mark_line(strokeWidth=2)
         .encode(
             x=alt.X(
@@ -427,28 +422,30 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
                 axis=_decades([r["intensity"] for r in rows]),
             ),
             y=alt.Y("flops:Q", scale=alt.Scale(type="log"), title="FLOP/s", axis=_decades([r["flops"] for r in rows])),
-            color=_colour(
+            color=drawing.colour(
                 "ceiling",
                 dict(zip([r["ceiling"] for r in rows], _kind_colours(rows), strict=True)),
                 [r["ceiling"] for r in rows],
             ),
-            tooltip=_tips(ceiling="ceiling", intensity="shown_intensity", bound="shown"),
+            tooltip=drawing.tips(ceiling="ceiling", intensity="shown_intensity", bound="shown"),
         )
     )
     point = (
-        alt.Chart(_data(model))
+        alt.Chart(drawing.data(model))
         .mark_point(size=150, filled=True, shape="diamond", color=theme.INK, opacity=1)
         .encode(
-            x="intensity:Q", y="flops:Q", tooltip=_tips(model="name", intensity="shown_intensity", achieved="shown")
+            x="intensity:Q",
+            y="flops:Q",
+            tooltip=drawing.tips(model="name", intensity="shown_intensity", achieved="shown"),
         )
     )
     word = (
-        alt.Chart(_data(model))
+        alt.Chart(drawing.data(model))
         .mark_text(align="left", dx=11, dy=4, fontWeight="bold")
         .encode(x="intensity:Q", y="flops:Q", text="name:N")
     )
-    return _finish(
-        _layered(ceilings, *((point, word) if model else ())),
+    return drawing.finish(
+        drawing.layered(ceilings, *((point, word) if model else ())),
         "Roofline of this machine",
         f"Sloped: copy bandwidth, {numbers.quantity(bandwidth, 'byte/s')}. Flat: measured matrix-multiply peaks. "
         + ("The diamond is the baseline." if model else "The model's place was not measured."),
@@ -468,7 +465,7 @@ def confusion(records: RunRecords) -> alt.LayerChart | None:
     rows = _confusion_rows(made, records.run.contract.labels)
     names = list(dict.fromkeys(r["true"] for r in rows))
     cells = (
-        alt.Chart(_data(rows))
+        alt.Chart(drawing.data(rows))
         .mark_rect(stroke=theme.GRID, strokeWidth=0.5)
         .encode(
             x=alt.X("predicted:N", title="predicted", sort=names, axis=alt.Axis(labelAngle=-45, labelLimit=90)),
@@ -478,11 +475,11 @@ def confusion(records: RunRecords) -> alt.LayerChart | None:
                 scale=alt.Scale(type="sqrt", domain=[0, 1], range=list(theme.SHADES)),
                 legend=None,
             ),
-            tooltip=_tips(true="true", predicted="predicted", examples="count", share="shown"),
+            tooltip=drawing.tips(true="true", predicted="predicted", examples="count", share="shown"),
         )
     )
-    return _finish(
-        _layered(cells),
+    return drawing.finish(
+        drawing.layered(cells),
         f"Confusion of {pair.plan} ({pair.split})",
         "Share of each true class, on a square-root colour scale so that rare mistakes show.",
         height=max(180, 26 * len(names)),
@@ -505,33 +502,12 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
 }
 
 
-def save_figures(records: RunRecords, folder: Path, formats: Iterable[str] = FORMATS) -> tuple[Path, ...]:
+def save_figures(records: RunRecords, folder: Path, formats: Iterable[str] = drawing.FORMATS) -> tuple[Path, ...]:
     """Writes every chart whose records are present as ``folder/<name>.<format>``; needs no browser.
 
     Raises `InvalidInput` for a format other than png, svg and pdf.
     """
-    wanted = tuple(formats)
-    for unknown in set(wanted) - set(FORMATS):
-        raise InvalidInput(f"figures are written as {', '.join(FORMATS)}; got {unknown!r}")
-    folder.mkdir(parents=True, exist_ok=True)
-    charts = ((name, draw(records)) for name, draw in CHARTS.items())
-    return tuple(
-        _saved(chart, folder / f"{name}.{kind}", kind) for name, chart in charts if chart is not None for kind in wanted
-    )
-
-
-def _saved(chart: alt.LayerChart, path: Path, kind: str) -> Path:
-    import vl_convert
-
-    spec = json.dumps(chart.to_dict())
-    settings = {**theme.config(), "background": "white"}
-    if kind == "svg":
-        path.write_text(vl_convert.vegalite_to_svg(spec, config=settings), encoding="utf-8")
-    elif kind == "pdf":
-        path.write_bytes(vl_convert.vegalite_to_pdf(spec, config=settings))
-    else:
-        path.write_bytes(vl_convert.vegalite_to_png(spec, scale=2, config=settings))
-    return path
+    return drawing.save(((name, draw(records)) for name, draw in CHARTS.items()), folder, formats)
 
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -693,38 +669,6 @@ def _confusion_rows(made: Predictions, labels: Sequence[str]) -> Rows:
 # --- drawing ---------------------------------------------------------------------------------------
 
 
-def _data(rows: Rows) -> alt.InlineData:
-    import altair as alt
-
-    return alt.InlineData(values=[{key: _drawable(value) for key, value in row.items()} for row in rows])
-
-
-def _drawable(value: Any) -> Any:
-    """JSON has no NaN and no infinity; such a mark is left out."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _layered(*charts: alt.Chart) -> alt.LayerChart:
-    import altair as alt
-
-    return alt.LayerChart(layer=list(charts))
-
-
-def _finish(chart: alt.LayerChart, title: str, subtitle: str, height: int) -> alt.LayerChart:
-    import altair as alt
-
-    words = alt.TitleParams(text=title, subtitle=textwrap.wrap(subtitle, 92))
-    return chart.properties(width=WIDTH, height=height, title=words, description=f"{title}. {subtitle}")
-
-
-def _colour(field: str, colours: Mapping[str, str], shown: Sequence[str], *, legend: bool = True) -> alt.Color:
-    import altair as alt
-
-    domain = [name for name in colours if name in set(shown)]
-    scale = alt.Scale(domain=domain, range=[colours[name] for name in domain])
-    return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend() if legend else None)
-
-
 def _model_colours(records: RunRecords, names: Sequence[str]) -> dict[str, str]:
     """Baseline and control in greys, the chosen or leading plan in the accent, the others in turn."""
     lead = str(derive.compared(records).plan)
@@ -732,12 +676,6 @@ def _model_colours(records: RunRecords, names: Sequence[str]) -> dict[str, str]:
     turn = {name: theme.OTHERS[i % len(theme.OTHERS)] for i, name in enumerate(others)}
     accent = {} if lead in theme.MODELS else {lead: theme.CHOSEN}
     return {**theme.MODELS, **accent, **turn}
-
-
-def _tips(**fields: str) -> list[alt.Tooltip]:
-    import altair as alt
-
-    return [alt.Tooltip(f"{name}:N", title=title) for title, name in fields.items()]
 
 
 def _decades(values: Sequence[float]) -> alt.Axis:
@@ -755,10 +693,6 @@ def _time_unit(timings: Timings) -> tuple[float, str]:
 def _scaled_time(seconds: float) -> tuple[float, str]:
     scales = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
     return next(((scale, unit) for scale, unit in scales if seconds >= scale), scales[-1])
-
-
-def _finite(value: float, fallback: float) -> float:
-    return value if math.isfinite(value) else fallback
 
 
 def _inverse(value: float, fallback: float) -> float:

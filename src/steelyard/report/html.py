@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from typing import Any
 
-from markupsafe import Markup
-
-from steelyard.records import Environment, Estimate, Finding, RunRecords, Sample, Unavailable
-from steelyard.report import charts, derive, numbers, tables, text, theme
+from steelyard.records import Estimate, Finding, RunRecords, Sample, Unavailable
+from steelyard.report import assembly, charts, derive, numbers, tables, text
+from steelyard.report.assembly import Tile
 from steelyard.report.derive import Estimates, Pair
 
 __all__ = ["render_html"]
@@ -36,25 +29,6 @@ TILE_READINGS: tuple[tuple[str, str, dict[str, int]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """One large number of the headline; `share` (after / before) draws the bar under it."""
-
-    name: str
-    value: str
-    details: tuple[str, ...]  # one short line each
-    share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart's place on the page."""
-
-    name: str
-    title: str
-    caption: str
-
-
 def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
     """The whole report as one self-contained HTML page of about 1 MB.
 
@@ -62,25 +36,15 @@ def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
     the test split for finalists, the validation split for trials. Sections whose records are absent are left out.
     """
     known = estimates or {}
-    specs = {name: spec for name, draw in charts.CHARTS.items() if (spec := _spec(draw(records))) is not None}
-    script, library = _asset("page.js"), _library()
-    page: str = _template().render(
-        **_context(records, known),
-        figures={name: _figure(name, spec) for name, spec in specs.items()},
-        charts_json=_safe_json({name: _bare(spec) for name, spec in specs.items()}),
-        theme_json=_safe_json({"config": theme.config(), "dark": theme.DARK}),
-        style=Markup(_asset("page.css")),  # noqa: S704 - a file of this package
-        script=Markup(script),  # noqa: S704 - a file of this package
-        library=Markup(library),  # noqa: S704 - the Vega bundle that vl-convert ships
-        policy=_policy(script, library),
-    )
-    return page
+    drawn = {name: draw(records) for name, draw in charts.CHARTS.items()}
+    return assembly.render("template.html.j2", drawn, **_context(records, known))
 
 
 def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
     pair = derive.compared(records)
     return {
         "run": records.run,
+        "version": records.run.version,
         "pair": pair,
         "outcome": records.outcome,
         "verification": records.verification,
@@ -98,7 +62,7 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
         "control": charts.control_words(records.verification.control) if records.verification else "",
         "flags": records.verification.comparison.flags if records.verification else (),
         "command": _command(records),
-        "machine_rows": tuple(_machine_rows(records.run.environment)),
+        "machine_rows": tuple(assembly.machine_rows(records.run.environment)),
         "peak_rows": tuple(_peak_rows(records)),
         "strangers": _strangers(records),
         "subject": _subject(records),
@@ -147,7 +111,7 @@ def _tiles(records: RunRecords, pair: Pair) -> Iterator[Tile]:
 def _latency_tile(pair: Pair) -> Iterator[Tile]:
     if pair.ratio is not None:
         shown = numbers.ratio(pair.ratio.value, pair.ratio.low, pair.ratio.high)
-        details = (_span(shown), f"{100 * pair.ratio.level:.3g} %, {pair.ratio.n} rounds")
+        details = (assembly.span(shown), f"{100 * pair.ratio.level:.3g} %, {pair.ratio.n} rounds")
         yield Tile(name="Latency", value=numbers.ratio(pair.ratio.value), details=details, share=pair.ratio.value)
         return
     sample = derive.reading(pair.before, "latency_s", batch=1)
@@ -170,24 +134,15 @@ def _quality_tile(records: RunRecords, pair: Pair) -> Iterator[Tile]:
 
 
 def _drop_tile(name: str, shown: str, estimate: Estimate, split: str) -> Tile:
-    details = (_span(shown), f"{100 * estimate.level:.3g} %, {split} split")
+    details = (assembly.span(shown), f"{100 * estimate.level:.3g} %, {split} split")
     return Tile(name=name, value=shown.partition(" (")[0], details=details)
-
-
-def _span(shown: str) -> str:
-    """The bracket of a number that has one.
-
-    >>> _span("0.214x (0.208-0.221)")
-    '0.208-0.221'
-    """
-    return shown.partition("(")[2].rstrip(")")
 
 
 def _tile(name: str, before: Sample, after: Sample | None) -> Tile:
     now = after if after is not None else before
     details = []
     if now.provenance in ("modelled", "calibrated"):
-        details.append(f"{_span(numbers.interval(now.value, *derive.spread(now), now.unit))}, {now.provenance}")
+        details.append(f"{assembly.span(numbers.interval(now.value, *derive.spread(now), now.unit))}, {now.provenance}")
     if after is not None:
         details.append(f"was {numbers.quantity(before.value, before.unit)}")
     share = after.value / before.value if after is not None and before.value else None
@@ -226,18 +181,6 @@ def _forecast_cells(records: RunRecords) -> Iterator[dict[str, str]]:
 
 def _inverse(value: float) -> float:
     return 1 / value if value else float("inf")
-
-
-def _machine_rows(environment: Environment) -> Iterator[tuple[str, str]]:
-    yield "Processor", f"{environment.cpu}, {environment.cores} cores"
-    yield "Memory", numbers.size(environment.memory_bytes)
-    yield "Instruction sets", ", ".join(environment.instruction_sets) or "none recorded"
-    yield "Accelerators", ", ".join(environment.accelerators) or "none"
-    yield "Platform", environment.platform
-    yield "Python", environment.python
-    yield "Packages", ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
-    yield "Machine fingerprint", environment.machine
-    yield "Time", environment.time
 
 
 def _peak_rows(records: RunRecords) -> Iterator[tuple[str, str]]:
@@ -291,90 +234,3 @@ def _subject(records: RunRecords) -> tuple[tuple[str, str], ...]:
 
 def _few(values: tuple[float, ...]) -> str:
     return ", ".join(f"{v:.4g}" for v in values)
-
-
-# --- assembling ------------------------------------------------------------------------------------
-
-
-def _spec(chart: Any) -> dict[str, Any] | None:
-    if chart is None:
-        return None
-    spec: dict[str, Any] = chart.to_dict()
-    return spec
-
-
-def _figure(name: str, spec: dict[str, Any]) -> Figure:
-    title = spec["title"]
-    return Figure(name=name, title=title["text"], caption=" ".join(title["subtitle"]))
-
-
-def _bare(spec: dict[str, Any]) -> dict[str, Any]:
-    """The spec as the page draws it: as wide as its box, and titled by the page."""
-    kept = {key: value for key, value in spec.items() if key not in ("title", "config", "$schema")}
-    return {**kept, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-
-
-def _safe_json(value: object) -> Markup:
-    """JSON for a script element: no character in it can end the element or open a comment.
-
-    >>> str(_safe_json({"label": "</script><b>"}))
-    '{"label":"\\\\u003c/script\\\\u003e\\\\u003cb\\\\u003e"}'
-    """
-    plain = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    for character in "<>&":
-        plain = plain.replace(character, f"\\u{ord(character):04x}")
-    return Markup(plain)  # noqa: S704 - escaped above
-
-
-def _pretty(shown: str) -> str:
-    """Typographic signs for a number made by :mod:`steelyard.report.numbers`.
-
-    >>> _pretty("0.214x (0.208-0.221)"), _pretty("-0.05 to 0.29")
-    ('0.214× (0.208–0.221)', '−0.05 to 0.29')
-    """
-    shown = re.sub(r"(?<=\d)x\b", "×", shown)
-    shown = re.sub(r"(?<=\d)-(?=\d)", "–", shown)
-    shown = re.sub(r"(?<![\w-])-(?=\d)", "−", shown)
-    return shown.replace("<=", "≤").replace(">=", "≥").replace(" %", "\u00a0%")
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy under which only these scripts run and nothing is fetched."""
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, kept out of the global scope but for `vegaEmbed`."""
-    import vl_convert
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return "(() => {" + bundle.replace("</script", "<\\/script").replace("\r", "") + "\n})();"
-
-
-@cache
-def _asset(name: str) -> str:
-    from importlib.resources import files
-
-    return files("steelyard.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment as Templates
-    from jinja2 import PackageLoader, StrictUndefined
-
-    templates = Templates(
-        loader=PackageLoader("steelyard.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters.update(pretty=_pretty, seconds=numbers.seconds, size=numbers.size)
-    return templates.get_template("template.html.j2")

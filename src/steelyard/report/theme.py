@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DARK", "GRID", "INK", "MODELS", "MUTED", "OUTCOMES", "config"]
+__all__ = ["DARK", "GRID", "INK", "MODELS", "MUTED", "OUTCOMES", "SERIES", "config", "series_css"]
 
 INK = "#1b2330"
 MUTED = "#5b6878"
@@ -16,6 +16,8 @@ BAND = "#dbe9fb"
 MET, BROKEN, UNDECIDED = "#1a7f4b", "#c23b34", "#96690a"
 OTHERS = ("#b5561c", "#7a51c4", "#0f7f86", "#a33d7a", "#6d7a1e", "#8a5a3c")
 SHADES = ("#f3f6fa", "#0c4a96")  # from none to all of a heat map's row
+ON_SHADE = "#fdfeff"  # text on the darkest shade
+SERIES = (CHOSEN, *OTHERS)  # models, classes or corruptions side by side, in turn
 
 MODELS = {"baseline": BASELINE, "control": CONTROL}
 OUTCOMES = {"met": MET, "broken": BROKEN, "undecided": UNDECIDED, "unavailable": MUTED}
@@ -39,9 +41,17 @@ DARK = {
     OTHERS[5]: "#cf9c7a",
     SHADES[0]: "#1a222d",
     SHADES[1]: "#7db8ff",
+    ON_SHADE: "#0e141b",
 }
 
 _FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", system-ui, sans-serif'
+
+
+def series_css() -> str:
+    """The colours of `SERIES` for the page itself: elements of class ``s0``, ``s1`` ... hold theirs in ``--series``."""
+    light = "".join(f".s{i}{{--series:{colour}}}" for i, colour in enumerate(SERIES))
+    dark = "".join(f".s{i}{{--series:{DARK[colour]}}}" for i, colour in enumerate(SERIES))
+    return f"{light}\n@media (prefers-color-scheme: dark){{{dark}}}\n"
 
 
 def config() -> dict[str, Any]:
