@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steelyard.errors import InvalidInput
 from steelyard.records import Contract, Overlap
-from steelyard.subject.splits import Split, Splits, overlaps, read_split, stratified, write_split
+from steelyard.subject.splits import Encoded, Split, Splits, overlaps, read_split, stratified, write_split
 
 
 def split(labels, raw=None):
@@ -225,3 +225,78 @@ def test_a_split_comes_back_from_disk_unread(tmp_path):
     assert isinstance(found.raw, np.memmap)
     assert np.array_equal(found.raw, rows.raw)
     assert np.array_equal(found.labels, rows.labels)
+
+
+# --- texts -----------------------------------------------------------------------------------------
+
+TOKENS = Contract(shape=(3,), layout="T", dtype="int64")
+
+
+def codes(texts):
+    """The code points of a text's first three characters."""
+    return np.array([[ord(c) for c in text.ljust(3)[:3]] for text in texts])
+
+
+def written(texts, encode=codes):
+    return Split.of_texts(texts, np.arange(len(texts), dtype=np.int32) % 2, encode)
+
+
+def test_texts_are_encoded_when_they_are_read():
+    seen = []
+
+    def encode(texts):
+        seen.extend(texts)
+        return codes(texts)
+
+    split_of_texts = written([f"{i:03}" for i in range(300)], encode)
+    splits = Splits.of(split_of_texts, labels=("a", "b"))
+    chosen = splits.test.take(np.array([3, 1]))
+    assert seen == []
+    assert chosen.texts == (splits.test.texts[3], splits.test.texts[1])
+    assert isinstance(chosen.raw, Encoded)
+    assert np.array_equal(chosen.inputs(TOKENS), codes(chosen.texts))
+    assert seen == list(chosen.texts)
+    assert np.array_equal(split_of_texts.raw[250:260], codes(split_of_texts.texts[250:260]))
+    assert [len(chunk) for chunk in split_of_texts.chunks()] == [256, 44]
+
+
+def test_texts_lie_beside_their_codes_on_disk(tmp_path):
+    kept = written(["cat", "dög", "\ud800", "狗"])
+    write_split(kept, tmp_path, "test")
+    found = read_split(tmp_path, "test")
+    assert isinstance(found.raw, np.memmap)
+    assert np.array_equal(found.raw, codes(kept.texts))
+    assert found.texts == kept.texts
+    assert found.take(np.array([3, 0])).texts == ("狗", "cat")
+    assert np.array_equal(found.take(np.array([3, 0])).raw, codes(["狗", "cat"]))
+
+
+def test_texts_are_duplicates_as_they_read_and_not_as_they_are_encoded():
+    train = written(["abcd", "abce", "xyz", "zzz"])
+    validation, test = written(["qqq", "xyz"]), written(["abcf", "ABC", "zzz"])
+    found = overlaps(Splits.of(train, validation=validation, test=test, labels=("a", "b")))
+    assert [(o.split, o.other, o.examples) for o in found] == [("validation", "train", (1,)), ("test", "train", (2,))]
+
+
+@pytest.mark.parametrize(
+    ("encode", "message"),
+    [
+        (lambda texts: 1 / 0, "the subject's encode failed: ZeroDivisionError: division by zero"),
+        (
+            lambda texts: codes(texts)[:1],
+            "the subject's encode gave int64 of shape (1, 3) for 2 text(s): numbers of shape (2, ...) are needed",
+        ),
+        (
+            list,
+            "the subject's encode gave <U3 of shape (2,) for 2 text(s): numbers of shape (2, ...) are needed",
+        ),
+    ],
+)
+def test_an_encode_that_gives_no_rows(encode, message):
+    assert refused(lambda: written(["cat", "dog"], encode).inputs(TOKENS)) == message
+
+
+def test_codes_of_another_shape_than_the_models():
+    assert refused(lambda: written(["cat", "dog"]).inputs(Contract(shape=(5,), layout="T", dtype="int64"))) == (
+        "examples have shape (3,), the model takes (5,): give data of that shape or declare the right shape in the subject's contract"
+    )

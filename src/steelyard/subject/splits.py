@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.errors import InvalidInput
+from steelyard.errors import InvalidInput, SteelyardError
 from steelyard.records import Contract, Overlap
 from steelyard.subject.contract import prepare
 
-__all__ = ["Rows", "Split", "Splits", "overlaps", "read_split", "stratified", "write_split"]
+__all__ = ["Encode", "Encoded", "Rows", "Split", "Splits", "overlaps", "read_split", "stratified", "write_split"]
+
+Encode = Callable[[Sequence[str]], NDArray[Any]]  # n texts to an array whose first axis is n
 
 _CHUNK = 256  # examples held in memory at a time when a split is read through
 
@@ -29,20 +32,59 @@ class Rows(Protocol):
     def __getitem__(self, index: Any, /) -> NDArray[Any]: ...
 
 
+class Encoded:
+    """Texts as the model takes them: rows that the subject's `encode` makes when they are asked for."""
+
+    def __init__(self, texts: Sequence[str], encode: Encode) -> None:
+        self.texts, self.encode = tuple(texts), encode
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        wanted = [self.texts[i] for i in np.atleast_1d(np.arange(len(self))[index])]
+        try:
+            rows = np.asarray(self.encode(wanted))
+        except SteelyardError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InvalidInput(f"the subject's encode failed: {type(error).__name__}: {reason}") from error
+        if rows.ndim < 2 or len(rows) != len(wanted) or rows.dtype.kind not in "biuf":
+            raise InvalidInput(
+                f"the subject's encode gave {rows.dtype} of shape {rows.shape} for {len(wanted)} text(s): "
+                f"numbers of shape ({len(wanted)}, ...) are needed"
+            )
+        return rows
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
-    """Raw examples (before the contract's scaling) and their class indices."""
+    """Raw examples (before the contract's scaling) and their class indices.
+
+    Where the examples are texts, ``raw`` is what they are encoded to, and ``texts`` keeps them for people to read.
+    """
 
     raw: Rows
     labels: NDArray[np.int32]
+    texts: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], labels: NDArray[np.int32], encode: Encode) -> Split:
+        """Labelled texts, encoded when they are asked for."""
+        rows = Encoded(texts, encode)
+        return cls(raw=rows, labels=labels, texts=rows.texts)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: NDArray[np.int64]) -> Split:
         """The examples at these positions, in this order."""
+        texts = None if self.texts is None else tuple(self.texts[i] for i in index)
+        if texts is not None and isinstance(self.raw, Encoded):
+            return Split.of_texts(texts, self.labels[index], self.raw.encode)
         raw = self.raw[index] if isinstance(self.raw, np.ndarray) else _Selected(self.raw, index)
-        return Split(raw=raw, labels=self.labels[index])
+        return Split(raw=raw, labels=self.labels[index], texts=texts)
 
     def inputs(self, contract: Contract) -> NDArray[Any]:
         """All examples as the model takes them, ``(n, *contract.shape)``, in memory at once."""
@@ -184,7 +226,10 @@ def overlaps(splits: Splits, *, shown: int = 10) -> tuple[Overlap, ...]:
 
 
 def _digests(split: Split) -> NDArray[np.uint64]:
-    """One 64-bit digest per example; also the place where NaN in the data is met."""
+    """One 64-bit digest per example; also the place where NaN in the data is met. Texts count as they read, not as encoded."""
+    if split.texts is not None:
+        contents = (text.encode("utf-8", "surrogatepass") for text in split.texts)
+        return np.fromiter((_digest(content) for content in contents), dtype=np.uint64, count=len(split))
     digests = np.empty(len(split), dtype=np.uint64)
     at = 0
     for chunk in split.chunks():
@@ -194,13 +239,17 @@ def _digests(split: Split) -> NDArray[np.uint64]:
                 f"example {bad} of the data holds NaN or infinity: clean the data before measuring on it"
             )
         for row in np.ascontiguousarray(chunk):
-            digests[at] = int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little")
+            digests[at] = _digest(row.tobytes())
             at += 1
     return digests
 
 
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
 def write_split(split: Split, folder: Path, name: str) -> None:
-    """Write raw examples and labels as two .npy files that other processes map into memory."""
+    """Write raw examples and labels as two .npy files that other processes map into memory, and texts as JSON beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     target = None
     at = 0
@@ -213,9 +262,13 @@ def write_split(split: Split, folder: Path, name: str) -> None:
     if target is not None:
         target.flush()
     np.save(folder / f"{name}.labels.npy", split.labels)
+    if split.texts is not None:
+        (folder / f"{name}.texts.json").write_text(json.dumps(split.texts), encoding="utf-8")
 
 
 def read_split(folder: Path, name: str) -> Split:
     """A split written by `write_split`, mapped and not read into memory."""
     raw = np.load(folder / f"{name}.raw.npy", mmap_mode="r")
-    return Split(raw=raw, labels=np.load(folder / f"{name}.labels.npy"))
+    kept = folder / f"{name}.texts.json"
+    texts = tuple(json.loads(kept.read_text(encoding="utf-8"))) if kept.exists() else None
+    return Split(raw=raw, labels=np.load(folder / f"{name}.labels.npy"), texts=texts)
