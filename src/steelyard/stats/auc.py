@@ -1,0 +1,682 @@
+"""Ranked scores: the area under the ROC curve and the average precision, exact, with intervals.
+
+Scores are sorted once into a :class:`Ranked`, which depends on the examples but not on their order or batches. From it:
+
+=========================  =========================================================================================
+``auc``                    P(a positive scores above a negative), ties counted half; counted in whole numbers
+``auc_interval``           a score interval whose variance is DeLong's, steadied where few positives are misranked
+``clustered_auc_interval`` the same where examples share a source, such as a patient (Obuchowski 1997)
+``paired_delong``          two models on the same examples
+``average_precision``      the area under the stepwise precision-recall curve, and its bootstrap interval
+=========================  =========================================================================================
+
+Where there are no positives or no negatives the answer is None: the area is undefined. NaN and infinity are refused.
+
+The interval of the AUC. The usual one (DeLong's variance on the logit scale) holds the truth 78 % of the time instead
+of 95 % with 10 positives at an AUC of 0.99: the variance is estimated from the few positives that are misranked, and it
+is low exactly when the estimate is high. So the score principle is used, as Wilson's interval does for a proportion:
+``|A - a| <= z sqrt(V(a))`` is solved for ``a``. V has the shape of the binormal model with equal spreads, and its two
+components (among positives, among negatives) are scaled by how DeLong's observed components compare with it; the more
+misranked examples there are, the more the data's own scale counts. `auc_supported` tells where this was shown to hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.special import ndtr, ndtri, owens_t, stdtr
+
+from steelyard.errors import InvalidInput
+from steelyard.stats.proportion import wilson
+from steelyard.stats.quantiles import normal_critical, t_critical
+
+__all__ = [
+    "AucParts",
+    "Counts",
+    "PairedAuc",
+    "Ranked",
+    "auc",
+    "auc_interval",
+    "auc_parts",
+    "auc_supported",
+    "average_precision",
+    "average_precision_interval",
+    "clustered_auc_interval",
+    "delong_variance",
+    "distinct",
+    "paired_delong",
+    "ranked",
+    "score_interval",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Keys = NDArray[np.uint64]
+Interval = tuple[float, float, float]  # value, low, high
+
+_ONE = np.uint64(1)
+_SIGN = np.uint64(1 << 63)
+_INFINITE = np.uint64(0x7FF0_0000_0000_0000 << 1)  # keys of infinity and NaN start here
+_CHUNK = 1 << 15  # keys counted at once: a few such arrays stay in the second-level cache
+
+
+# --- the sorted form --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranked:
+    """Labelled scores in sorted order, eight bytes an example: score and label packed into one whole number.
+
+    A double's bits, without the sign, order non-negative doubles as whole numbers do; shifted left by one they leave
+    the lowest bit for the label (1 is positive). Negative scores are kept apart with their bits inverted. Both arrays
+    ascend in score; among equal scores negatives come first.
+    """
+
+    below: Keys  # of scores under zero
+    above: Keys  # of scores from zero up; -0.0 counts as 0.0
+    positives: int
+    negatives: int
+
+    def __len__(self) -> int:
+        return self.positives + self.negatives
+
+    def merge(self, *others: Ranked) -> Ranked:
+        """All examples together; the same arrays whatever the order or the number of parts."""
+        parts = (self, *others)
+        return Ranked(
+            below=np.sort(np.concatenate([part.below for part in parts])),
+            above=np.sort(np.concatenate([part.above for part in parts])),
+            positives=sum(part.positives for part in parts),
+            negatives=sum(part.negatives for part in parts),
+        )
+
+
+def ranked(labels: ArrayLike, scores: ArrayLike) -> Ranked:
+    """Sort `scores` ``(n,)`` with their `labels` ``(n,)`` (bool, or 0 and 1): any finite floats, higher is more positive.
+
+    Raises `InvalidInput`, naming the first bad example, for NaN, infinity or a label that is neither 0 nor 1.
+
+    >>> len(ranked([0, 1, 1], [0.1, 0.4, 0.35]))
+    3
+    """
+    values, positive = _scores(scores), _labels(labels)
+    if len(values) != len(positive):
+        raise InvalidInput(f"{len(positive)} labels but {len(values)} scores: pass one score per example")
+    negative_score = values < 0 if len(values) and values.min() < 0 else None
+    if negative_score is None:
+        below, above = np.empty(0, dtype=np.uint64), _packed(values, positive)
+    else:
+        below = ~_packed(values[negative_score], ~positive[negative_score])
+        above = _packed(values[~negative_score], positive[~negative_score])
+    below.sort()
+    above.sort()
+    if (len(above) and above[-1] >= _INFINITE) or (len(below) and below[0] <= ~_INFINITE):
+        first = int(np.argmin(np.isfinite(values)))
+        raise InvalidInput(
+            f"score {values[first]} of example {first} is not finite: its rank is undefined; mend or drop it"
+        )
+    count = int(np.count_nonzero(positive))
+    return Ranked(below=below, above=above, positives=count, negatives=len(values) - count)
+
+
+def _packed(values: Floats, positive: Bools) -> Keys:
+    keys = values.view(np.uint64) << _ONE
+    for start in range(0, len(keys), _CHUNK):  # in the cache, without a second array of the same size
+        keys[start : start + _CHUNK] |= positive[start : start + _CHUNK].view(np.uint8)
+    return keys
+
+
+def _scores(scores: ArrayLike) -> Floats:
+    given = np.asarray(scores)
+    if given.ndim != 1 or given.dtype.kind not in "fiu":
+        raise InvalidInput(f"scores must be one row of numbers; got shape {given.shape} of {given.dtype}")
+    return np.ascontiguousarray(given, dtype=np.float64)
+
+
+def _labels(labels: ArrayLike) -> Bools:
+    given = np.asarray(labels)
+    if given.ndim != 1:
+        raise InvalidInput(f"labels must be one row of 0 and 1; got shape {given.shape}")
+    if given.dtype == np.bool_:
+        return np.ascontiguousarray(given)
+    wrong = np.flatnonzero((given != 0) & (given != 1))
+    if len(wrong):
+        raise InvalidInput(f"label {given[wrong[0]]!s} of example {wrong[0]} is neither 0 nor 1")
+    return np.asarray(given == 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Counts:
+    """Examples at each distinct score, ascending; three arrays of one length ``(m,)``."""
+
+    scores: Floats
+    positives: Ints
+    negatives: Ints
+
+
+def distinct(examples: Ranked) -> Counts:
+    """The distinct scores of `examples` with the positives and negatives at each.
+
+    >>> counts = distinct(ranked([0, 1, 1], [-0.5, 2.0, -0.5]))
+    >>> counts.scores.tolist(), counts.positives.tolist(), counts.negatives.tolist()
+    ([-0.5, 2.0], [1, 1], [1, 0])
+    """
+    parts = [_counted(keys) for keys in (examples.below, examples.above)]
+    signs = (_SIGN, np.uint64(0))
+    flips = (~np.uint64(0), np.uint64(0))
+    scores = [
+        (((keys ^ flip) >> _ONE) | sign).view(np.float64)
+        for (keys, _, _), sign, flip in zip(parts, signs, flips, strict=True)
+    ]
+    return Counts(
+        scores=np.concatenate(scores),
+        positives=np.concatenate([part[1] for part in parts]),
+        negatives=np.concatenate([part[2] for part in parts]),
+    )
+
+
+def _counted(keys: Keys) -> tuple[Keys, Ints, Ints]:
+    ends = np.append(np.flatnonzero((keys[1:] ^ keys[:-1]) > _ONE), len(keys) - 1)[: len(keys)]
+    upto = np.cumsum((keys & _ONE).view(np.int64))[ends]
+    positives = np.diff(upto, prepend=0)
+    return keys[ends], positives, np.diff(ends, prepend=-1) - positives
+
+
+# --- the area under the ROC curve -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AucParts:
+    """The area and what its variance is made of (DeLong, DeLong and Clarke-Pearson 1988).
+
+    An example's placement is the share of the other class that it is ranked on the right side of, ties counted half.
+    """
+
+    value: float
+    positives: float
+    negatives: float
+    among_positives: float  # sample variance of the positives' placements; 0 where there is one positive
+    among_negatives: float
+
+    @property
+    def variance(self) -> float:
+        """DeLong's variance of the area."""
+        return self.among_positives / self.positives + self.among_negatives / self.negatives
+
+
+def auc(examples: Ranked) -> float | None:
+    """The area under the ROC curve, ties counted half; None without positives or negatives.
+
+    The wrong pairs are counted in whole numbers, so the order of the examples cannot change a digit.
+
+    >>> auc(ranked([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
+    parts = auc_parts(examples)
+    return None if parts is None else parts.value
+
+
+def delong_variance(examples: Ranked) -> float | None:
+    """DeLong's variance of the area; None with fewer than two positives or two negatives.
+
+    >>> delong_variance(ranked([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
+    0.125
+    """
+    parts = auc_parts(examples)
+    return None if parts is None or min(examples.positives, examples.negatives) < 2 else parts.variance
+
+
+def auc_parts(examples: Ranked) -> AucParts | None:
+    """The area and its variance's components in one pass over the sorted keys, O(n); None where it is undefined.
+
+    Only the positives' positions are needed. With ``D_j`` negatives above the j-th positive (from 0, ascending), the
+    squared numbers of positives below the negatives sum to ``sum (2 j + 1) D_j``: no mid-ranks are made (Sun and Xu
+    2014 make them). Tied groups with both labels are then put right, one by one.
+    """
+    p, n = examples.positives, examples.negatives
+    if not p or not n:
+        return None
+    lost, squares, weighted, ties = _sums(examples)
+    doubled = 2 * lost + ties.pairs  # twice the wrong pairs
+    loss = doubled / (2 * p * n)
+    on_positives = (squares + ties.on_positives / 4) / n**2
+    on_negatives = (weighted + ties.on_negatives / 4) / p**2
+    return AucParts(
+        value=(2 * p * n - doubled) / (2 * p * n),
+        positives=p,
+        negatives=n,
+        among_positives=_spread(on_positives, loss, p),
+        among_negatives=_spread(on_negatives, loss, n),
+    )
+
+
+def _spread(squares: float, mean: float, n: int) -> float:
+    """Sample variance from a sum of squares; never below zero by rounding."""
+    return max(0.0, (squares - n * mean * mean) / (n - 1)) if n > 1 else 0.0
+
+
+@dataclass(slots=True)
+class _Ties:
+    """Sums over groups of equal scores that hold both labels, and what they add to the doubled sums."""
+
+    pairs: int = 0
+    on_positives: float = 0.0
+    on_negatives: float = 0.0
+
+
+def _sums(examples: Ranked) -> tuple[int, float, float, _Ties]:
+    """Sums of ``D_j``, ``D_j^2`` and ``(2 j + 1) D_j`` over the positives, with tied negatives counted as below."""
+    lost, squares, weighted, ties = 0, 0.0, 0.0, _Ties()
+    seen = 0  # positives so far
+    for offset, keys in ((0, examples.below), (len(examples.below), examples.above)):
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            at = np.flatnonzero((chunk.view(np.uint8)[_LOWEST::8] & np.uint8(1)).view(np.bool_))
+            rank = np.arange(seen, seen + len(at))
+            missed = rank - at
+            missed += examples.negatives - offset - start
+            lost += int(missed.sum())
+            as_float = missed.astype(np.float64)
+            squares += float(np.einsum("i,i->", as_float, as_float))
+            weighted += float(2 * np.einsum("i,i->", as_float, rank.astype(np.float64)) + as_float.sum())
+            edges = _mixed(keys, start)
+            if len(edges):
+                before = seen + np.searchsorted(at, edges - start)
+                _add_ties(ties, keys, edges, before, offset, examples.negatives)
+            seen += len(at)
+    return lost, squares, weighted, ties
+
+
+_LOWEST = 0 if np.little_endian else 7  # where a key's lowest byte, with the label, stands
+
+
+def _mixed(keys: Keys, start: int) -> NDArray[np.intp]:
+    """Positions in this chunk whose key is the positive twin of the key before: there a tied group changes label."""
+    begin = max(start, 1)
+    now = keys[begin : start + _CHUNK]
+    return np.flatnonzero((now ^ keys[begin - 1 : begin - 1 + len(now)]) == _ONE) + begin
+
+
+def _add_ties(ties: _Ties, keys: Keys, edges: NDArray[np.intp], before: Ints, offset: int, negatives: int) -> None:
+    """Each positive of a group gains half its tied negatives as lost, and each negative half its tied positives.
+
+    `edges` are positions of the groups' first positives, `before` the positives before them.
+    """
+    twins = keys[edges]
+    low = int(np.searchsorted(keys, twins[0] - _ONE))
+    window = keys[low : int(np.searchsorted(keys, twins[-1], side="right"))]
+    n = (edges - low - np.searchsorted(window, twins - _ONE)).astype(np.float64)
+    p = (np.searchsorted(window, twins, side="right") + low - edges).astype(np.float64)
+    above = negatives - (offset + edges - before).astype(np.float64)
+    ties.pairs += int((p * n).sum())
+    ties.on_positives += float((p * n * (4 * above + n)).sum())
+    ties.on_negatives += float((n * p * (4 * before + p)).sum())
+
+
+# --- its interval -----------------------------------------------------------------------------------
+
+_PRIOR = 3.0  # misranked examples' worth of belief in the binormal shape's scale
+_WORTH = 4.0  # degrees of freedom that one misranked example gives a component's scale
+_LEAST_MISRANKED, _LEAST_EXAMPLES = 4, 10
+
+
+def auc_interval(examples: Ranked, level: float = 0.95) -> Interval | None:
+    """``(value, low, high)`` of the area by the score interval of the module's text; None where it is undefined.
+
+    Within [0, 1] and never of zero width: with every pair in order, the upper end is 1 and the lower end is where the
+    binormal shape's variance would still have allowed that.
+
+    >>> tuple(round(end, 3) for end in auc_interval(ranked([0] * 50 + [1] * 10, range(60))))
+    (1.0, 0.888, 1.0)
+    """
+    parts = auc_parts(examples)
+    return None if parts is None else score_interval(parts, level)
+
+
+def score_interval(parts: AucParts, level: float = 0.95) -> Interval:
+    """The interval from an area and its components; `positives` and `negatives` may be effective numbers."""
+    z, a = normal_critical(level), parts.value
+    variance = _scaled_variance(parts)
+    return a, _end(a, 0.0, z, variance), _end(a, 1.0, z, variance)
+
+
+def _scaled_variance(parts: AucParts) -> Callable[[float], float]:
+    """The variance of the area as a function of its true value.
+
+    A component's scale is its observed over its modelled value, weighed by `_WORTH` for each example that is expected
+    to be misranked (at most the degrees of freedom it has), against 1 weighed by `_PRIOR`. Where nothing varies (all
+    in order, or all scores equal) the scale is the model's.
+    """
+    p, n = parts.positives, parts.negatives
+    pairs = p * n
+    inside = (parts.value * pairs + 0.5) / (pairs + 1)  # so that a perfect order, too, has a modelled variance
+    rarer = min(inside, 1 - inside)
+    observed = (parts.among_positives, parts.among_negatives) if parts.variance > 0 else _components(inside, p, n)
+    scales = [
+        (min(size - 1, _WORTH * size * rarer) * seen / modelled + _PRIOR)
+        / (min(size - 1, _WORTH * size * rarer) + _PRIOR)
+        for size, seen, modelled in zip((p, n), observed, _components(inside, p, n), strict=True)
+    ]
+
+    def variance(area: float) -> float:
+        of_positives, of_negatives = _components(area, p, n)
+        return of_positives * scales[0] / p + of_negatives * scales[1] / n
+
+    return variance
+
+
+def _components(area: float, p: float, n: float) -> tuple[float, float]:
+    """Expected sample variances of the placements for binormal scores with equal spreads, whose true area is `area`.
+
+    With x the normal quantile of the area, two pairs that share one example covary by
+    ``area (1 - area) - 2 T(x, 1 / sqrt 3)``, T being Owen's function: a bivariate normal with correlation 1/2 (Owen
+    1956). A placement among finitely many examples varies more, by the rest of the pair's own variance.
+    """
+    rarer = min(area, 1 - area)
+    if rarer <= 0:
+        return 0.0, 0.0
+    pair = rarer * (1 - rarer)
+    shared = max(0.0, pair - 2 * float(owens_t(float(ndtri(rarer)), 1 / math.sqrt(3))))
+    rest = max(0.0, pair - 2 * shared)
+    return shared + rest / n, shared + rest / p
+
+
+def _end(inside: float, outside: float, z: float, variance: Callable[[float], float]) -> float:
+    """Where the distance from `inside` towards `outside` passes z standard errors, by bisection."""
+    value = inside
+    for _ in range(_BISECTIONS):
+        middle = (inside + outside) / 2
+        if abs(middle - value) <= z * math.sqrt(variance(middle)):
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+_BISECTIONS = 60  # 2 / 2**60 is below the spacing of doubles near 1
+
+
+def auc_supported(positives: int, negatives: int, area: float) -> bool:
+    """Whether 95 % intervals of the area were shown to hold 94 to 96 % of the time at such numbers of examples.
+
+    At least 10 examples of each class, and at least 4 of the smaller class expected on the wrong side
+    (``min(P, N) min(A, 1 - A)``). Elsewhere the tool says "too few".
+
+    >>> auc_supported(100, 900, 0.95), auc_supported(20, 1980, 0.95)
+    (True, False)
+    """
+    smaller = min(positives, negatives)
+    return smaller >= _LEAST_EXAMPLES and smaller * min(area, 1 - area) >= _LEAST_MISRANKED - 1e-9
+
+
+# --- per example: clusters and pairs ----------------------------------------------------------------
+
+
+def _placements(positive: Bools, scores: Floats) -> Floats:
+    """Each example's placement ``(n,)``: the share of the other class that it is on the right side of."""
+    found = np.empty(len(scores))
+    above, below = np.sort(scores[positive]), np.sort(scores[~positive])
+    found[positive] = _share_under(below, scores[positive])
+    found[~positive] = 1 - _share_under(above, scores[~positive])
+    return found
+
+
+def _share_under(ordered: Floats, values: Floats) -> Floats:
+    under = np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right")
+    return np.asarray(under / (2 * len(ordered)))
+
+
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+    ranked(labels, scores)  # refuses what has no rank
+    return _labels(labels), _scores(scores)
+
+
+def clustered_auc_interval(
+    labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike, level: float = 0.95
+) -> Interval | None:
+    """``(value, low, high)`` where examples come in `clusters` ``(n,)`` (any hashable ids), such as a patient's images.
+
+    The variance is Obuchowski's (1997, Biometrics 53, 567-578); its ratio to DeLong's divides the numbers of examples
+    in the interval of :func:`auc_interval`. None without positives or negatives, or with a single cluster.
+    """
+    positive, values = _checked(labels, scores)
+    ids = _cluster_ids(clusters, len(values))
+    parts = auc_parts(ranked(positive, values))
+    if parts is None or int(ids.max()) == 0:
+        return None
+    effect = _design_effect(parts, positive, values, ids)
+    effective = AucParts(
+        value=parts.value,
+        positives=parts.positives / effect,
+        negatives=parts.negatives / effect,
+        among_positives=parts.among_positives,
+        among_negatives=parts.among_negatives,
+    )
+    return score_interval(effective, level)
+
+
+def _design_effect(parts: AucParts, positive: Bools, values: Floats, ids: Ints) -> float:
+    """The clustered variance over the unclustered one; where nothing varies, the examples of a class per cluster."""
+    if parts.variance > 0:
+        centred = _placements(positive, values) - parts.value
+        found = _clustered_variance(centred, positive, ids) / parts.variance
+        if found > 0:
+            return found
+    return max(len(np.atleast_1d(ids[which])) / len(np.unique(ids[which])) for which in (positive, ~positive))
+
+
+def _cluster_ids(clusters: ArrayLike, examples: int) -> Ints:
+    given = np.asarray(clusters)
+    if given.shape != (examples,):
+        raise InvalidInput(f"clusters must be one id per example, {examples} of them; got shape {given.shape}")
+    return np.asarray(np.unique(given, return_inverse=True)[1], dtype=np.int64)
+
+
+def _clustered_variance(centred: Floats, positive: Bools, ids: Ints) -> float:
+    """Obuchowski's variance from centred placements ``(n,)``: clusters' sums, and how both classes' sums covary.
+
+    With one example in each cluster it is DeLong's.
+    """
+    size = int(ids.max()) + 1
+    sums, factors = [], []
+    for which in (positive, ~positive):
+        sums.append(np.bincount(ids[which], centred[which], minlength=size) / which.sum())
+        held = len(np.unique(ids[which]))
+        factors.append(held / (held - 1) if held > 1 else 1.0)
+    own = sum(factor * float((total**2).sum()) for factor, total in zip(factors, sums, strict=True))
+    return max(0.0, own + 2 * size / (size - 1) * float((sums[0] * sums[1]).sum()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedAuc:
+    """The difference of two areas on the same examples, ``first - second``, its interval and two-sided p."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+_FEW = 4.0  # changed examples' worth below which the changes seen say little about those unseen
+
+
+def paired_delong(
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    level: float = 0.95,
+    *,
+    clusters: ArrayLike | None = None,
+) -> PairedAuc | None:
+    """Two models' scores ``(n,)`` on the same examples: DeLong's paired variance in O(n log n), by differences.
+
+    The quantile is Student's with as many degrees of freedom as the changes are worth, ``(sum c^2)^2 / sum c^4`` over
+    the examples' (or clusters') contributions c to the difference. Where that is under 4 the half-width is at least
+    ``z^2 / (m + z^2)`` with ``m = P N / (P + N)``: examples unlike those seen may still differ, also where nothing
+    changed. None where the areas are undefined.
+
+    >>> same = paired_delong([0, 1] * 50, range(100), range(100))
+    >>> round(same.low, 3), round(same.high, 3), same.p_value
+    (-0.133, 0.133, 1.0)
+    """
+    positive, one = _checked(labels, first)
+    _, other = _checked(labels, second)
+    if positive.all() or not positive.any():
+        return None
+    a, b = (auc(ranked(positive, scores)) for scores in (one, other))
+    assert a is not None
+    assert b is not None
+    ids = np.arange(len(positive)) if clusters is None else _cluster_ids(clusters, len(positive))
+    centred = _placements(positive, one) - _placements(positive, other) - (a - b)
+    error, worth = _error(centred, positive, ids)
+    m = float(positive.sum() * (~positive).sum() / len(positive)) * (int(ids.max()) + 1) / len(ids)
+    half, p_value = _two_sided(a - b, error, worth, m, level)
+    return PairedAuc(
+        first=a,
+        second=b,
+        difference=a - b,
+        low=max(-1.0, a - b - half),
+        high=min(1.0, a - b + half),
+        p_value=p_value,
+    )
+
+
+def _error(centred: Floats, positive: Bools, ids: Ints) -> tuple[float, float]:
+    """The standard error of the difference and how many changed examples (or clusters) it rests on."""
+    size = int(ids.max()) + 1
+    if size < 2 or np.abs(centred).max() < 1e-12:
+        return 0.0, 0.0
+    shares = np.where(positive, centred / positive.sum(), centred / (~positive).sum())
+    squares = np.bincount(ids, shares, minlength=size) ** 2
+    variance = _clustered_variance(centred, positive, ids)
+    return math.sqrt(variance), float(squares.sum() ** 2 / (squares**2).sum())
+
+
+def _two_sided(difference: float, error: float, worth: float, m: float, level: float) -> tuple[float, float]:
+    half, p_value = 0.0, 0.0
+    if error > 0:
+        half = _student(level, worth) * error
+        p_value = float(2 * stdtr(max(1.0, worth), -abs(difference) / error))
+    if worth < _FEW:
+        z2 = normal_critical(level) ** 2
+        half = max(half, z2 / (m + z2))
+        spare = 1 - abs(difference)
+        p_value = max(p_value, float(2 * ndtr(-math.sqrt(m * abs(difference) / spare))) if spare > 0 else 0.0)
+    return half, p_value
+
+
+def _student(level: float, degrees: float) -> float:
+    return t_critical(level, max(1, int(degrees)))
+
+
+# --- the area under the precision-recall curve ------------------------------------------------------
+
+_BINS = 1024  # thresholds kept for resampling; the estimate itself uses all
+
+
+def average_precision(examples: Ranked) -> float | None:
+    """Precision averaged over the positives, ``sum (R_i - R_(i-1)) P_i`` from the highest threshold down; exact.
+
+    The step-wise area that scikit-learn gives; None without positives or without negatives.
+
+    >>> round(average_precision(ranked([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])), 4)
+    0.8333
+    """
+    if not examples.positives or not examples.negatives:
+        return None
+    counts = distinct(examples)
+    return float(_average_precisions(counts.positives[::-1, None], counts.negatives[::-1, None])[0])
+
+
+def _average_precisions(positives: NDArray[np.number], negatives: NDArray[np.number]) -> Floats:
+    """Average precisions ``(B,)`` from counts ``(m, B)`` at thresholds from the highest down."""
+    hits = np.cumsum(positives, axis=0)
+    picked = hits + np.cumsum(negatives, axis=0)
+    precision = np.divide(hits, picked, out=np.zeros(hits.shape), where=picked > 0)
+    return np.asarray((positives * precision).sum(axis=0) / np.maximum(hits[-1], 1))
+
+
+def average_precision_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    level: float = 0.95,
+    *,
+    clusters: ArrayLike | None = None,
+    stratified: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """``(value, low, high)`` of the average precision; None where it is undefined.
+
+    Examples (or whole `clusters`) are resampled as multinomial weights on the sorted scores; `stratified` keeps the
+    numbers of positives and negatives. The variance v of the resampled values gives an effective number
+    ``a (1 - a) / v`` of examples, at most the positives, for Wilson's interval around the exact value a; where nothing
+    varies it is the positives (or the clusters that hold them). The value uses every threshold; the resamples use at
+    most 1,024, cut so that each holds the same share of both classes: only the variance is approximate, and it is
+    exact with no more than 1,024 distinct scores. Depends on the examples and `seed`, not on the examples' order.
+    """
+    examples = ranked(labels, scores)
+    value = average_precision(examples)
+    if value is None:
+        return None
+    counts = distinct(examples)
+    bins = _bins(counts, examples)
+    rng = np.random.default_rng(seed)
+    if clusters is None:
+        draws = _resampled(rng, _binned(counts, bins), resamples, stratified=stratified)
+        most = float(examples.positives)
+    else:
+        positive, ids = _labels(labels), _cluster_ids(clusters, len(examples))
+        at = bins[np.searchsorted(counts.scores, _scores(scores))]
+        draws = _resampled_clusters(rng, at, positive, ids, resamples)
+        most = float(min(examples.positives, len(np.unique(ids[positive]))))
+    variance = float(draws.var())
+    size = most if variance == 0 or value in (0.0, 1.0) else min(most, value * (1 - value) / variance)
+    return value, *wilson(value * size, size, level)
+
+
+def _bins(counts: Counts, examples: Ranked) -> Ints:
+    """The bin ``(m,)`` of each distinct score, from the highest score down; one each where they are few enough."""
+    if len(counts.scores) <= _BINS:
+        return np.arange(len(counts.scores))[::-1].copy()
+    share = counts.positives / examples.positives + counts.negatives / examples.negatives
+    above = np.cumsum(share[::-1])[::-1] - share  # of both classes, in [0, 2)
+    return np.asarray(np.clip(above * (_BINS / 2), 0, _BINS - 1), dtype=np.int64)
+
+
+def _binned(counts: Counts, bins: Ints) -> tuple[Ints, Ints]:
+    size = int(bins.max()) + 1
+    both = (np.bincount(bins, which, minlength=size).astype(np.int64) for which in (counts.positives, counts.negatives))
+    positives, negatives = both
+    return positives, negatives
+
+
+def _resampled(rng: np.random.Generator, table: tuple[Ints, Ints], resamples: int, *, stratified: bool) -> Floats:
+    groups = table if stratified else (np.concatenate(table),)
+    drawn = [rng.multinomial(int(cells.sum()), cells / cells.sum(), size=resamples).T for cells in groups]
+    positives, negatives = np.split(np.concatenate(drawn), [len(table[0])])
+    return _average_precisions(positives, negatives)
+
+
+_WEIGHTS_AT_ONCE = 4_000_000
+
+
+def _resampled_clusters(rng: np.random.Generator, at: Ints, positive: Bools, ids: Ints, resamples: int) -> Floats:
+    """Whole clusters drawn with replacement: one weight a cluster, summed over each bin by a sparse product."""
+    size, bins = int(ids.max()) + 1, int(at.max()) + 1
+    ones = np.ones(len(at))
+    tables = [csr_array((ones[which], (at[which], ids[which])), shape=(bins, size)) for which in (positive, ~positive)]
+    values = []
+    most = max(1, _WEIGHTS_AT_ONCE // max(size, bins))
+    for start in range(0, resamples, most):
+        weights = rng.multinomial(size, np.full(size, 1 / size), size=min(most, resamples - start)).T.astype(np.float64)
+        values.append(_average_precisions(*(np.asarray(table @ weights) for table in tables)))
+    return np.concatenate(values)
