@@ -15,7 +15,10 @@ Intervals, by scale (``se`` is the standard error, t has as many degrees as unit
 ``score``           for ranges ``[low, high]``: Wilson's score interval on the effective size ``u (1 - u) / se^2``, u being
                     the value as a share of the range. It gives back Wilson's for a share of examples. Clusters: with t's
                     quantile (Korn and Graubard 1998).
-``log``             for ``[low, inf)``: t on ``log(value)``, within the range.
+``log``             for ``[low, inf)``: t on ``log(value)``, within the range. In simulations it covers better than t on
+                    the value itself: 92 against 90 % for the MSE of 30 normal errors, 91 against 89 % for 100 Laplace
+                    ones, 94 to 95 % for both from 1,000 on and for the MAE throughout. Errors with heavy tails need
+                    more: the MSE of 1,000 lognormal errors is covered 86 % of the time.
 ``complement_log``  for ``(-inf, high]``, such as R2: t on ``log(high - value)``.
 ``plain``           t on the value itself, within the range.
 
@@ -50,6 +53,9 @@ __all__ = [
     "drop_p_value",
     "gradient",
     "interval",
+    "mean",
+    "mean_terms",
+    "ratio",
     "scale_of",
     "side_by_side",
     "spread",
@@ -64,6 +70,7 @@ Value = Callable[[Floats], Floats]
 Scale = Literal["score", "log", "complement_log", "plain"]
 
 _STEP = float(np.finfo(np.float64).eps) ** (1 / 3)  # the best relative step of a central difference
+_TINY = float(np.finfo(np.float64).tiny)
 _NO_EXAMPLES = "there are no examples: nothing can be said of their spread"
 _CELLS_AT_ONCE = 4_000_000  # entries of the stepped sums held in memory together
 _RESIDUE = 1e-9  # a standard error this small beside the terms' own effects is the gradient's rounding, not spread
@@ -96,6 +103,28 @@ def sums(terms: ArrayLike) -> Floats:
     array([ 1., 10.])
     """
     return ExactSum.of(_rows(terms)).value()
+
+
+def mean_terms(values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """The terms ``(n, 2)`` of a mean of `values` ``(n,)``: ``(w x, w)``, all weights 1 where none are given."""
+    column = np.asarray(values, dtype=np.float64)
+    weight = np.ones_like(column) if weights is None else np.asarray(weights, dtype=np.float64)
+    return np.column_stack([column * weight, weight])
+
+
+def mean(sums: Floats) -> Floats:
+    """The mean of which ``(..., 2)`` are the sums of :func:`mean_terms`; NaN where the weights sum to 0.
+
+    >>> float(mean(np.array([3.0, 4.0])))
+    0.75
+    """
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """``part / whole``, NaN where `whole` is not above 0: undefined, and without a warning."""
+    above, below = np.broadcast_arrays(np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64))
+    return np.asarray(np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,7 +369,8 @@ def _score(of: Spread, low: float, high: float, level: float) -> tuple[float, fl
     reach, z = high - low, _critical(of, level)
     share, error = (of.value - low) / reach, of.error / reach
     variance = error**2 * (1 if of.clustered else of.degrees / of.units)
-    inverse = variance / (share * (1 - share)) if 0 < share < 1 else variance  # one over the effective size
+    inverse = variance / max(share * (1 - share), variance, _TINY)  # one over the effective size, which is 1 or more
+    variance = inverse * share * (1 - share)
     stretch = 1 + z * z * inverse
     centre = (share + z * z * inverse / 2) / stretch
     half = z * math.sqrt(variance + (z * inverse / 2) ** 2) / stretch
