@@ -15,25 +15,27 @@ Where there are no positives or no negatives the answer is None: the area is und
 The interval of the AUC. The usual one (DeLong's variance on the logit scale) holds the truth 78 % of the time instead
 of 95 % with 10 positives at an AUC of 0.99: the variance is estimated from the few positives that are misranked, and it
 is low exactly when the estimate is high. So the score principle is used, as Wilson's interval does for a proportion:
-``|A - a| <= z sqrt(V(a))`` is solved for ``a``. V has the shape of the binormal model with equal spreads, and its two
+``|A - a| <= t sqrt(V(a))`` is solved for ``a``. V has the shape of the binormal model with equal spreads, and its two
 components (among positives, among negatives) are scaled by how DeLong's observed components compare with it; the more
-misranked examples there are, the more the data's own scale counts. `auc_supported` tells where this was shown to hold.
+misranked examples there are, the more the data's own scale counts, and the closer Student's t is to the normal.
+Simulated with 10 to 400 positives, 1 to 50 % of all, and an AUC of 0.6 to 0.99, the interval then holds the truth 94 to
+98 % of the time for binormal scores of equal spreads, and 92 to 99 % where spreads differ by half; within the limits of
+`auc_supported` it is 94 to 96 % and 93 to 97 %.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
-from scipy.special import ndtr, ndtri, owens_t, stdtr
+from scipy.special import ndtr, ndtri, owens_t, stdtr, stdtrit
 
 from steelyard.errors import InvalidInput
 from steelyard.stats.proportion import wilson
-from steelyard.stats.quantiles import normal_critical, t_critical
+from steelyard.stats.quantiles import normal_critical, tail
 
 __all__ = [
     "AucParts",
@@ -51,6 +53,7 @@ __all__ = [
     "distinct",
     "paired_delong",
     "ranked",
+    "resampled_counts",
     "score_interval",
 ]
 
@@ -322,7 +325,7 @@ def _add_ties(ties: _Ties, keys: Keys, edges: NDArray[np.intp], before: Ints, of
 # --- its interval -----------------------------------------------------------------------------------
 
 _PRIOR = 3.0  # misranked examples' worth of belief in the binormal shape's scale
-_WORTH = 4.0  # degrees of freedom that one misranked example gives a component's scale
+_WORTH = 8.0  # degrees of freedom that one misranked example gives a component's scale
 _LEAST_MISRANKED, _LEAST_EXAMPLES = 4, 10
 
 
@@ -333,7 +336,7 @@ def auc_interval(examples: Ranked, level: float = 0.95) -> Interval | None:
     binormal shape's variance would still have allowed that.
 
     >>> tuple(round(end, 3) for end in auc_interval(ranked([0] * 50 + [1] * 10, range(60))))
-    (1.0, 0.888, 1.0)
+    (1.0, 0.81, 1.0)
     """
     parts = auc_parts(examples)
     return None if parts is None else score_interval(parts, level)
@@ -341,34 +344,42 @@ def auc_interval(examples: Ranked, level: float = 0.95) -> Interval | None:
 
 def score_interval(parts: AucParts, level: float = 0.95) -> Interval:
     """The interval from an area and its components; `positives` and `negatives` may be effective numbers."""
-    z, a = normal_critical(level), parts.value
-    variance = _scaled_variance(parts)
-    return a, _end(a, 0.0, z, variance), _end(a, 1.0, z, variance)
+    shape, a = _shape(parts), parts.value
+    critical = _student(level, shape.degrees)
+    return a, _end(a, 0.0, critical, shape), _end(a, 1.0, critical, shape)
 
 
-def _scaled_variance(parts: AucParts) -> Callable[[float], float]:
-    """The variance of the area as a function of its true value.
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The variance of the area as a function of its true value, and Welch-Satterthwaite degrees of freedom."""
 
-    A component's scale is its observed over its modelled value, weighed by `_WORTH` for each example that is expected
-    to be misranked (at most the degrees of freedom it has), against 1 weighed by `_PRIOR`. Where nothing varies (all
-    in order, or all scores equal) the scale is the model's.
+    positives: float
+    negatives: float
+    scales: tuple[float, float]
+    degrees: float
+
+    def variance(self, area: float) -> float:
+        among_positives, among_negatives = _components(area, self.positives, self.negatives)
+        return among_positives * self.scales[0] / self.positives + among_negatives * self.scales[1] / self.negatives
+
+
+def _shape(parts: AucParts) -> _Shape:
+    """The shape, scaled to the observed components.
+
+    A scale is observed over modelled, weighed by `_WORTH` for each example that is expected to be misranked (at most
+    the component's degrees of freedom), and 1 weighed by `_PRIOR`. Where nothing varies (all pairs in order, or all
+    scores equal) the model's own scale stands.
     """
     p, n = parts.positives, parts.negatives
-    pairs = p * n
-    inside = (parts.value * pairs + 0.5) / (pairs + 1)  # so that a perfect order, too, has a modelled variance
-    rarer = min(inside, 1 - inside)
-    observed = (parts.among_positives, parts.among_negatives) if parts.variance > 0 else _components(inside, p, n)
-    scales = [
-        (min(size - 1, _WORTH * size * rarer) * seen / modelled + _PRIOR)
-        / (min(size - 1, _WORTH * size * rarer) + _PRIOR)
-        for size, seen, modelled in zip((p, n), observed, _components(inside, p, n), strict=True)
-    ]
-
-    def variance(area: float) -> float:
-        of_positives, of_negatives = _components(area, p, n)
-        return of_positives * scales[0] / p + of_negatives * scales[1] / n
-
-    return variance
+    inside = (parts.value * p * n + 0.5) / (p * n + 1)  # so that a perfect order, too, has a modelled variance
+    modelled = _components(inside, p, n)
+    observed = (parts.among_positives, parts.among_negatives) if parts.variance > 0 else modelled
+    weights = [max(0.0, min(size - 1, _WORTH * size * min(inside, 1 - inside))) for size in (p, n)]
+    pairs = list(zip(weights, observed, modelled, strict=True))
+    scales = [(weight * seen / model + _PRIOR) / (weight + _PRIOR) for weight, seen, model in pairs]
+    shares = [scale * model / size for scale, model, size in zip(scales, modelled, (p, n), strict=True)]
+    spread = sum(share * share / (weight + _PRIOR) for share, weight in zip(shares, weights, strict=True))
+    return _Shape(p, n, (scales[0], scales[1]), sum(shares) ** 2 / spread)
 
 
 def _components(area: float, p: float, n: float) -> tuple[float, float]:
@@ -387,12 +398,12 @@ def _components(area: float, p: float, n: float) -> tuple[float, float]:
     return shared + rest / n, shared + rest / p
 
 
-def _end(inside: float, outside: float, z: float, variance: Callable[[float], float]) -> float:
-    """Where the distance from `inside` towards `outside` passes z standard errors, by bisection."""
-    value = inside
+def _end(value: float, outside: float, critical: float, shape: _Shape) -> float:
+    """Where the distance from `value` towards `outside` passes `critical` standard errors, by bisection."""
+    inside = value
     for _ in range(_BISECTIONS):
         middle = (inside + outside) / 2
-        if abs(middle - value) <= z * math.sqrt(variance(middle)):
+        if abs(middle - value) <= critical * math.sqrt(shape.variance(middle)):
             inside = middle
         else:
             outside = middle
@@ -403,7 +414,7 @@ _BISECTIONS = 60  # 2 / 2**60 is below the spacing of doubles near 1
 
 
 def auc_supported(positives: int, negatives: int, area: float) -> bool:
-    """Whether 95 % intervals of the area were shown to hold 94 to 96 % of the time at such numbers of examples.
+    """Whether the area's intervals were shown to hold as often as they say at such numbers of examples.
 
     At least 10 examples of each class, and at least 4 of the smaller class expected on the wrong side
     (``min(P, N) min(A, 1 - A)``). Elsewhere the tool says "too few".
@@ -574,7 +585,7 @@ def _two_sided(difference: float, error: float, worth: float, m: float, level: f
 
 
 def _student(level: float, degrees: float) -> float:
-    return t_critical(level, max(1, int(degrees)))
+    return float(-stdtrit(max(1.0, degrees), tail(level)))
 
 
 # --- the area under the precision-recall curve ------------------------------------------------------
@@ -627,20 +638,36 @@ def average_precision_interval(
     value = average_precision(examples)
     if value is None:
         return None
-    counts = distinct(examples)
-    bins = _bins(counts, examples)
-    rng = np.random.default_rng(seed)
     if clusters is None:
-        draws = _resampled(rng, _binned(counts, bins), resamples, stratified=stratified)
+        draws = _average_precisions(*resampled_counts(examples, resamples, seed, stratified=stratified))
         most = float(examples.positives)
     else:
         positive, ids = _labels(labels), _cluster_ids(clusters, len(examples))
-        at = bins[np.searchsorted(counts.scores, _scores(scores))]
-        draws = _resampled_clusters(rng, at, positive, ids, resamples)
+        counts = distinct(examples)
+        at = _bins(counts, examples)[np.searchsorted(counts.scores, _scores(scores))]
+        draws = _resampled_clusters(np.random.default_rng(seed), at, positive, ids, resamples)
         most = float(min(examples.positives, len(np.unique(ids[positive]))))
     variance = float(draws.var())
     size = most if variance == 0 or value in (0.0, 1.0) else min(most, value * (1 - value) / variance)
-    return value, *wilson(value * size, size, level)
+    return value, *wilson(min(1.0, value) * size, size, level)
+
+
+def resampled_counts(
+    examples: Ranked, resamples: int = 1000, seed: int = 0, *, stratified: bool = False
+) -> tuple[Ints, Ints]:
+    """Positives and negatives ``(m, B)`` at m <= 1,024 thresholds from the highest down, in `resamples` resamples B.
+
+    Multinomial; `stratified` keeps the numbers of both classes. Each distinct score is a threshold where they are few
+    enough, otherwise neighbours are joined so that each holds about the same share of both classes.
+    """
+    counts = distinct(examples)
+    bins, rng = _bins(counts, examples), np.random.default_rng(seed)
+    size = int(bins.max()) + 1
+    table = [np.bincount(bins, which, minlength=size) for which in (counts.positives, counts.negatives)]
+    groups = table if stratified else [np.concatenate(table)]
+    drawn = [rng.multinomial(int(cells.sum()), cells / cells.sum(), size=resamples).T for cells in groups]
+    positives, negatives = np.split(np.concatenate(drawn), [size])
+    return positives, negatives
 
 
 def _bins(counts: Counts, examples: Ranked) -> Ints:
@@ -650,20 +677,6 @@ def _bins(counts: Counts, examples: Ranked) -> Ints:
     share = counts.positives / examples.positives + counts.negatives / examples.negatives
     above = np.cumsum(share[::-1])[::-1] - share  # of both classes, in [0, 2)
     return np.asarray(np.clip(above * (_BINS / 2), 0, _BINS - 1), dtype=np.int64)
-
-
-def _binned(counts: Counts, bins: Ints) -> tuple[Ints, Ints]:
-    size = int(bins.max()) + 1
-    both = (np.bincount(bins, which, minlength=size).astype(np.int64) for which in (counts.positives, counts.negatives))
-    positives, negatives = both
-    return positives, negatives
-
-
-def _resampled(rng: np.random.Generator, table: tuple[Ints, Ints], resamples: int, *, stratified: bool) -> Floats:
-    groups = table if stratified else (np.concatenate(table),)
-    drawn = [rng.multinomial(int(cells.sum()), cells / cells.sum(), size=resamples).T for cells in groups]
-    positives, negatives = np.split(np.concatenate(drawn), [len(table[0])])
-    return _average_precisions(positives, negatives)
 
 
 _WEIGHTS_AT_ONCE = 4_000_000
