@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 from scipy.stats import norm
 
-from steelyard.metrics.classification import macro_f1
-from steelyard.metrics.table import estimate, paired
-from steelyard.records import Predictions
-from steelyard.stats.bootstrap import confusion_bootstrap, percentile_bounds
+from steelyard.metrics.classification import macro_f
+from steelyard.metrics.examples import Examples, multiclass
+from steelyard.metrics.table import drop_estimate, estimate, evidence, find, pair
+from steelyard.records import Estimate
+from steelyard.stats.bootstrap import Cells, Margins, confusion_bootstrap, percentile_bounds
 from steelyard.stats.multiple import holm
 from steelyard.stats.order import percentile_interval
 from steelyard.stats.paired import log_ratio_interval, sign_flip_interval
@@ -89,7 +90,7 @@ def cells_of(priors: list[float], right: list[float]) -> Floats:
 
 
 def truth_of(cells: Floats) -> float:
-    return float(macro_f1((cells * 1e9).round().astype(np.int64)))
+    return float(macro_f(Margins.of((cells * 1e9).round().astype(np.int64))))
 
 
 def macro_f1_rows(repeats: int = 200) -> Iterator[tuple[object, ...]]:
@@ -99,8 +100,8 @@ def macro_f1_rows(repeats: int = 200) -> Iterator[tuple[object, ...]]:
         truth, k = truth_of(cells), len(priors)
         for n in (100, 360, 2000):
             tables = rng.multinomial(n, cells.ravel(), repeats).reshape(-1, k, k)
-            ours = [estimate(from_table(table), "macro_f1") for table in tables]
-            plain = [percentile_bounds(confusion_bootstrap(table, macro_f1, 500)) for table in tables]
+            ours = [of_macro_f1(from_table(table)) for table in tables]
+            plain = [percentile_bounds(confusion_bootstrap(Cells.of(table), [macro_f], 500)[0]) for table in tables]
             yield (
                 name,
                 n,
@@ -118,7 +119,7 @@ def macro_f1_drop_rows(repeats: int = 200) -> Iterator[tuple[object, ...]]:
             cells = cells_of([0.1] * 10, [0.95] * 10)
             anew = cells_of([0.1] * 10, [0.6] * 10)
             truth = truth_of(cells) - truth_of((1 - changed) * cells + changed * anew)
-            drops = [paired(*pair_of_models(rng, cells, anew, changed, n), "macro_f1") for _ in range(repeats)]
+            drops = [drop_of_macro_f1(*pair_of_models(rng, cells, anew, changed, n)) for _ in range(repeats)]
             safe = np.mean([d.high < truth for d in drops])
             width = np.mean([d.high - d.low for d in drops]) / 2
             yield changed, n, covered([(d.low, d.high) for d in drops], truth), f"{safe:.3f}", f"{width:.4f}"
@@ -126,7 +127,7 @@ def macro_f1_drop_rows(repeats: int = 200) -> Iterator[tuple[object, ...]]:
 
 def pair_of_models(
     rng: np.random.Generator, cells: Floats, anew: Floats, changed: float, n: int
-) -> tuple[Predictions, Predictions]:
+) -> tuple[Examples, Examples]:
     k = len(cells)
     labels = rng.choice(k, n, p=cells.sum(1))
     before = answers(rng, cells, labels)
@@ -139,19 +140,27 @@ def answers(rng: np.random.Generator, cells: Floats, labels: NDArray[np.int64]) 
     return np.asarray(np.minimum((rng.random((len(labels), 1)) > cumulative).sum(1), len(cells) - 1))
 
 
-def from_table(table: NDArray[np.int64]) -> Predictions:
+def from_table(table: NDArray[np.int64]) -> Examples:
     labels, predicted = (np.repeat(axis.ravel(), table.ravel()) for axis in np.indices(table.shape))
     return predictions(labels, predicted, len(table))
 
 
-def predictions(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Predictions:
-    return Predictions(
-        split="simulated",
-        labels=labels.astype(np.int32),
-        predicted=predicted.astype(np.int32),
-        p_true=np.ones(len(labels), np.float32),
-        classes=classes,
-    )
+def predictions(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Examples:
+    return multiclass(labels, predicted=predicted, classes=tuple(map(str, range(classes))))
+
+
+def of_macro_f1(examples: Examples) -> Estimate:
+    metric = find("macro_f1", "multiclass")
+    found = estimate(evidence(examples, [metric]), metric)
+    assert isinstance(found, Estimate)
+    return found
+
+
+def drop_of_macro_f1(before: Examples, after: Examples) -> Estimate:
+    metric = find("macro_f1", "multiclass")
+    found = drop_estimate(pair(before, after, [metric]), metric)
+    assert isinstance(found, Estimate)
+    return found
 
 
 # --- times ------------------------------------------------------------------------------------------

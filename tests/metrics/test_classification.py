@@ -8,12 +8,29 @@ from hypothesis import strategies as st
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics import classification as c
+from steelyard.stats.bootstrap import Cells, Margins
 
-MACRO = {
-    c.macro_precision: skm.precision_score,
-    c.macro_recall: skm.recall_score,
-    c.macro_f1: skm.f1_score,
+AVERAGES = {
+    "precision": (
+        skm.precision_score,
+        {"macro": c.macro_precision, "weighted": c.weighted_precision, "micro": c.accuracy},
+    ),
+    "recall": (skm.recall_score, {"macro": c.macro_recall, "weighted": c.accuracy, "micro": c.accuracy}),
+    "f1": (skm.f1_score, {"macro": c.macro_f, "weighted": c.weighted_f, "micro": c.micro_f}),
 }
+OF_TABLE = [
+    c.accuracy,
+    c.balanced_accuracy,
+    c.macro_precision,
+    c.macro_recall,
+    c.macro_f,
+    c.weighted_precision,
+    c.weighted_f,
+]
+
+
+def margins(labels, predicted, classes=5):
+    return Margins.of(c.confusion(labels, predicted, classes))
 
 
 def cases():
@@ -40,32 +57,62 @@ def test_confusion_matches_sklearn(case):
     assert np.array_equal(c.confusion(*case, 5), skm.confusion_matrix(*case, labels=range(5)))
 
 
-@pytest.mark.parametrize("metric", MACRO, ids=lambda m: m.__name__)
-def test_macro_metrics_match_sklearn(case, metric):
-    expected = MACRO[metric](*case, average="macro", zero_division=0)
-    assert metric(c.confusion(*case, 5)) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+def test_averages_match_sklearn(case, name, average):
+    oracle, ours = AVERAGES[name]
+    expected = oracle(*case, average=average, zero_division=0)
+    assert ours[average](margins(*case)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_accuracy_matches_sklearn(case):
-    assert c.accuracy(c.confusion(*case, 5)) == pytest.approx(skm.accuracy_score(*case))
+@pytest.mark.parametrize("beta", [0.5, 2.0, 3.0])
+def test_f_beta_matches_sklearn(case, beta):
+    for average, ours in (("macro", c.macro_f), ("weighted", c.weighted_f), ("micro", c.micro_f)):
+        expected = skm.fbeta_score(*case, beta=beta, average=average, zero_division=0)
+        assert ours(margins(*case), beta=beta) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_each_class_matches_sklearn_and_is_undefined_where_it_would_warn(case, beta):
+    expected = skm.precision_recall_fscore_support(*case, beta=beta, labels=range(5), zero_division=np.nan)
+    counts = margins(*case)
+    for which in range(5):
+        ours = (c.class_precision(counts, which), c.class_recall(counts, which), c.class_f(counts, which, beta))
+        assert np.allclose(ours, [column[which] for column in expected[:3]], equal_nan=True)
+
+
+def test_specificity_is_the_recall_of_the_others(case):
+    labels, predicted = (np.asarray(side) == 2 for side in case)
+    expected = skm.recall_score(~labels, ~predicted, zero_division=np.nan)
+    assert float(c.specificity(margins(*case), 2)) == pytest.approx(expected)
+
+
+def test_accuracy_and_error_rate_match_sklearn(case):
+    assert c.accuracy(margins(*case)) == pytest.approx(skm.accuracy_score(*case))
+    assert c.error_rate(margins(*case)) == pytest.approx(skm.zero_one_loss(*case))
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_balanced_accuracy_matches_sklearn(case):
-    assert c.balanced_accuracy(c.confusion(*case, 5)) == pytest.approx(skm.balanced_accuracy_score(*case))
+    assert c.balanced_accuracy(margins(*case)) == pytest.approx(skm.balanced_accuracy_score(*case))
+
+
+def test_matthews_matches_sklearn_and_is_undefined_for_one_class(case):
+    got, spread = float(c.matthews(margins(*case))), len(set(case[0])) > 1 and len(set(case[1])) > 1
+    assert got == pytest.approx(skm.matthews_corrcoef(*case)) if spread else np.isnan(got)
 
 
 def test_perfect_predictions_with_absent_classes_score_one():
-    table = c.confusion([0, 1, 1], [0, 1, 1], 10)
-    assert c.macro_f1(table) == c.macro_precision(table) == c.macro_recall(table) == 1.0
+    counts = margins([0, 1, 1], [0, 1, 1], 10)
+    assert c.macro_f(counts) == c.macro_precision(counts) == c.macro_recall(counts) == 1.0
 
 
-@pytest.mark.parametrize("metric", [*MACRO, c.accuracy, c.balanced_accuracy], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("metric", OF_TABLE, ids=lambda m: m.__name__)
 def test_tables_are_evaluated_together_as_one_by_one(metric):
     tables = np.random.default_rng(1).poisson(2, (3, 4, 5, 5))
-    together = metric(tables)
+    together = metric(Margins.of(tables))
     assert together.shape == (3, 4)
-    assert np.array_equal(together, [[metric(table) for table in row] for row in tables])
+    assert np.array_equal(together, [[metric(Margins.of(table)) for table in row] for row in tables])
 
 
 @settings(max_examples=50)
@@ -75,8 +122,42 @@ def test_order_does_not_matter_and_values_stay_in_range(pairs, random):
     random.shuffle(shuffled)
     table, again = (c.confusion(*zip(*rows, strict=True), 4) for rows in (pairs, shuffled))
     assert np.array_equal(table, again)
-    for metric in (*MACRO, c.accuracy, c.balanced_accuracy):
-        assert 0 <= metric(table) <= 1
+    for metric in OF_TABLE:
+        assert 0 <= metric(Margins.of(table)) <= 1
+
+
+def test_sparse_and_dense_counting_agree(monkeypatch):
+    rng = np.random.default_rng(4)
+    labels, predicted = rng.integers(0, 30, (2, 500))
+    dense = Cells.counted(labels, predicted, 30)
+    monkeypatch.setattr("steelyard.stats.bootstrap._DENSE", 0)
+    sparse = Cells.counted(labels, predicted, 30)
+    parts = Cells.counted(labels[:100], predicted[:100], 30).merge(Cells.counted(labels[100:], predicted[100:], 30))
+    expected = skm.confusion_matrix(labels, predicted, labels=range(30))
+    for cells in (dense, sparse, parts):
+        assert np.array_equal(cells.dense(), expected)
+        assert cells.n == 500
+        for ours, theirs in zip(
+            (cells.margins().hits, cells.margins().actual, cells.margins().predicted),
+            (np.diag(expected), expected.sum(1), expected.sum(0)),
+            strict=True,
+        ):
+            assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_k_matches_sklearn(k):
+    rng = np.random.default_rng(5)
+    scores, labels = rng.random((300, 6)), rng.integers(0, 6, 300)
+    expected = skm.top_k_accuracy_score(labels, scores, k=k, labels=range(6))
+    assert c.top_k_hits(scores, labels, k).mean() == pytest.approx(expected)
+
+
+def test_top_1_of_equal_scores_is_the_prediction():
+    scores = np.array([[0.4, 0.4, 0.2], [0.2, 0.4, 0.4]])
+    for labels in ([0, 1], [1, 2]):
+        hits = c.top_k_hits(scores, np.array(labels), 1)
+        assert np.array_equal(hits, scores.argmax(axis=1) == labels)
 
 
 def test_log_loss_matches_sklearn():

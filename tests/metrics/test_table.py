@@ -8,19 +8,44 @@ import pytest
 import scipy.stats
 
 from steelyard.errors import InvalidInput
-from steelyard.metrics.classification import LARGEST_LOSS, log_losses, macro_f1
-from steelyard.metrics.table import (
-    METRICS,
-    drop_examples_needed,
-    estimate,
-    estimates,
-    paired,
-    paired_p_value,
-)
+from steelyard.metrics import table
+from steelyard.metrics.classification import LARGEST_LOSS, log_losses, macro_f
+from steelyard.metrics.examples import from_predictions
+from steelyard.metrics.table import evidence, find, pair
 from steelyard.records import Predictions
+from steelyard.stats.bootstrap import Margins
 from steelyard.stats.proportion import tango, wilson
 
-TABLE_METRICS = [name for name, row in METRICS.items() if row.of_table]
+TABLE_METRICS = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1"]
+METRICS = [*TABLE_METRICS, "log_loss"]
+
+
+def estimate(p, metric, level=0.95):
+    made = from_predictions(p)
+    row = find(metric, made.task)
+    return table.estimate(evidence(made, [row]), row, level)
+
+
+def estimates(p, names=METRICS):
+    return table.estimates(from_predictions(p), names)
+
+
+def both(before, after, metric):
+    first, second = from_predictions(before), from_predictions(after)
+    row = find(metric, first.task)
+    return pair(first, second, [row]), row
+
+
+def paired(before, after, metric, level=0.95):
+    return table.drop_estimate(*both(before, after, metric), level)
+
+
+def paired_p_value(before, after, metric, limit):
+    return table.drop(*both(before, after, metric)).p_value(limit)
+
+
+def drop_examples_needed(before, after, metric, limit, level=0.95):
+    return table.drop(*both(before, after, metric)).needed(limit, level)
 
 
 def predictions(labels, predicted, p_true=None, classes=4):
@@ -51,7 +76,7 @@ def permuted(p, seed=9):
 @pytest.mark.parametrize("right", [0.0, 0.5, 0.9, 1.0])
 def test_every_interval_holds_its_value_stays_in_range_and_has_width(n, right):
     for got in estimates(model(n, right)):
-        row = METRICS[got.quantity]
+        row = find(got.quantity, "multiclass")
         assert row.low <= got.low <= got.value <= got.high <= row.high
         assert got.low < got.high
         assert (got.n, got.level, got.unit) == (n, 0.95, row.unit)
@@ -200,7 +225,7 @@ def test_damaged_predictions_are_refused(change):
 
 def test_an_unknown_metric_names_the_known_ones():
     with pytest.raises(InvalidInput, match="macro_f1"):
-        estimate(model(), "f1")
+        estimate(model(), "makro_f1")
 
 
 def test_no_examples_are_refused():
@@ -214,11 +239,11 @@ def test_macro_f1_interval_covers_near_a_perfect_score():
     rng = np.random.default_rng(10)
     cells = np.full((4, 4), 0.01 / 12)
     np.fill_diagonal(cells, 0.99 / 4)
-    truth = float(macro_f1((cells * 1e6).round().astype(int)))
+    truth = float(macro_f(Margins.of((cells * 1e6).round().astype(int))))
     covered = 0
     for _ in range(60):
-        table = rng.multinomial(100, cells.ravel()).reshape(4, 4)
-        labels, predicted = (np.repeat(axis.ravel(), table.ravel()) for axis in np.indices((4, 4)))
+        counts = rng.multinomial(100, cells.ravel())
+        labels, predicted = (np.repeat(axis.ravel(), counts) for axis in np.indices((4, 4)))
         got = estimate(predictions(labels, predicted), "macro_f1")
         covered += got.low <= truth <= got.high
     assert covered >= 53

@@ -1,306 +1,399 @@
-"""The metric table: each metric with its range, direction and interval, and paired comparisons of two models.
+"""The metric table: every metric by name, with its task, range, direction and family, and the questions asked of it.
 
-How each interval is made (``level`` is two-sided):
+>>> from steelyard.metrics.examples import binary
+>>> found = estimates(binary([0, 0, 1, 1, 1], [0.2, 0.6, 0.7, 0.9, 0.4]), ["recall", "precision"])
+>>> [(e.quantity, round(e.value, 3), round(e.low, 3), round(e.high, 3)) for e in found]
+[('recall', 0.667, 0.208, 0.939), ('precision', 0.667, 0.208, 0.939)]
 
-``wilson``     accuracy: Wilson's score interval; paired, Tango's.
-``bootstrap``  metrics of the confusion table: the variance ``v`` comes from 2,000 multinomial resamples of the table
-               and gives an effective number of examples ``m (1 - m) / v`` (at most n), used in Wilson's interval around
-               the metric ``m``. Paired, the joint table of (label, before, after) is resampled; the variance of the
-               difference gives effective discordant counts, used in Tango's interval. For accuracy itself both recipes
-               give back Wilson and Tango. Where nothing varies (a perfect score, or no changed prediction) the
-               bootstrap is degenerate, and the effective number is ``k^2 / sum(1 / n_i)`` over the k class sizes: n for
-               classes of equal size, fewer where rare classes carry weight.
-``t``          log-loss: t on the per-example losses, paired on their differences; within the range that the clipped
-               probability allows. Where no loss varies, a share ``z^2 / (n + z^2)`` of unseen examples could each be
-               off by the largest loss.
-
-Results depend on the multiset of examples, not on their order.
+A name may carry a number or a class: ``top5_accuracy``, ``f0.5``, ``macro_f2``, ``recall@10``, ``recall[cat]``. Where a
+task has no metric of exactly that name but has its average over classes, the short name means the average: ``f1`` of
+several classes is ``macro_f1``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtr
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics import classification as c
-from steelyard.records import Estimate, Predictions
-from steelyard.stats.bootstrap import TableStatistic, confusion_bootstrap, paired_confusion_bootstrap
-from steelyard.stats.proportion import examples_needed, tango, tango_z, wilson
-from steelyard.stats.quantiles import normal_critical, t_critical
+from steelyard.metrics.examples import Examples, Undefined
+from steelyard.metrics.families import Drop, Evidence, Family, Pair, Sums, Table, all_examples
+from steelyard.records import Estimate, MetricInfo, Task, Unavailable
+from steelyard.stats.bootstrap import Margins, TableStatistic
 
-__all__ = ["METRICS", "Metric", "drop_examples_needed", "estimate", "estimates", "paired", "paired_p_value"]
+__all__ = [
+    "Metric",
+    "defaults",
+    "drop",
+    "drop_estimate",
+    "estimate",
+    "estimates",
+    "evidence",
+    "find",
+    "info",
+    "names",
+    "pair",
+    "quality",
+]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Trials = Callable[[Examples], tuple[Bools, Bools]]  # which examples count, and which of all succeed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metric:
-    """One row of the metric table; `function` gives the metric's value for one model's predictions."""
+    """One row of the table."""
 
     name: str
-    unit: str
-    low: float  # the smallest possible value
-    high: float  # the largest possible value
-    higher_is_better: bool
-    method: Literal["wilson", "bootstrap", "t"]
-    function: Callable[[Predictions], float]
-    of_table: TableStatistic | None = None  # for metrics of the confusion table
+    title: str
+    family: Family
+    unit: str = "fraction"
+    low: float = 0.0  # the smallest possible value
+    high: float = 1.0  # the largest
+    higher_is_better: bool = True
+    needs: str = "predicted"  # predicted | scores | probabilities
+    undefined: str = ""  # when it has no value, in words
 
 
-def _from_table(name: str, statistic: TableStatistic, method: Literal["wilson", "bootstrap"] = "bootstrap") -> Metric:
-    return Metric(
+# --- rows: classes ----------------------------------------------------------------------------------------
+
+
+def _mean(name: str, title: str, statistic: TableStatistic) -> Metric:
+    """A mean over classes."""
+    return Metric(name=name, title=title, family=Table(name=name, statistic=statistic))
+
+
+def _share(
+    name: str,
+    title: str,
+    statistic: TableStatistic,
+    trials: Callable[[Margins], float] = all_examples,
+    right: Trials | None = None,
+    *,
+    higher_is_better: bool = True,
+    undefined: str = "",
+) -> Metric:
+    """A share of counted examples."""
+    family = Table(name=name, statistic=statistic, trials=trials, share=True, right=right, why=undefined)
+    return Metric(name=name, title=title, family=family, higher_is_better=higher_is_better, undefined=undefined)
+
+
+def _right(made: Examples) -> tuple[Bools, Bools]:
+    return np.ones(len(made), dtype=np.bool_), np.asarray(made.predicted == made.labels)
+
+
+def _wrong(made: Examples) -> tuple[Bools, Bools]:
+    return np.ones(len(made), dtype=np.bool_), np.asarray(made.predicted != made.labels)
+
+
+def _found(made: Examples, which: int) -> tuple[Bools, Bools]:
+    return np.asarray(made.labels == which), np.asarray(made.predicted == which)
+
+
+def _spared(made: Examples, which: int) -> tuple[Bools, Bools]:
+    return np.asarray(made.labels != which), np.asarray(made.predicted != which)
+
+
+_ONE_CLASS = "all labels, or all predictions, are of one class"
+
+_CLASSES = (
+    _share("accuracy", "Accuracy", c.accuracy, right=_right),
+    _share("error_rate", "Error rate", c.error_rate, right=_wrong, higher_is_better=False),
+    _mean("balanced_accuracy", "Balanced accuracy", c.balanced_accuracy),
+    _mean("macro_precision", "Precision, macro", c.macro_precision),
+    _mean("macro_recall", "Recall, macro", c.macro_recall),
+    _mean("macro_f1", "F1, macro", c.macro_f),
+    _mean("weighted_precision", "Precision, weighted", c.weighted_precision),
+    _share("weighted_recall", "Recall, weighted", c.accuracy, right=_right),
+    _mean("weighted_f1", "F1, weighted", c.weighted_f),
+    _share("micro_precision", "Precision, micro", c.accuracy, right=_right),
+    _share("micro_recall", "Recall, micro", c.accuracy, right=_right),
+    _share("micro_f1", "F1, micro", c.accuracy, right=_right),
+    Metric(
+        name="mcc",
+        title="Matthews correlation",
+        family=Table(name="mcc", statistic=c.matthews, trials=all_examples, low=-1.0, why=_ONE_CLASS),
+        unit="correlation",
+        low=-1.0,
+        undefined=_ONE_CLASS,
+    ),
+)
+
+
+def _f_beta(name: str, title: str, beta: float, which: int) -> Metric:
+    why = "0 positives and 0 predicted positives"
+    family = Table(
         name=name,
-        unit="fraction",
-        low=0.0,
-        high=1.0,
-        higher_is_better=True,
-        method=method,
-        function=lambda predictions: float(statistic(_table(predictions))),
-        of_table=statistic,
+        statistic=partial(c.class_f, which=which, beta=beta),
+        trials=lambda m: float(m.actual[which] + m.predicted[which]) / 2,
+        why=why,
     )
+    return Metric(name=name, title=title, family=family, undefined=why)
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
+def _of_class(which: int, key: str = "") -> tuple[Metric, ...]:
+    """Precision, recall, F1 and specificity of one class; `key` names it where there are others."""
+    tag, of = (f"[{key}]", f" of {key}") if key else ("", "")
+    return (
+        _share(
+            f"precision{tag}", f"Precision{of}", partial(c.class_precision, which=which),
+            lambda m: float(m.predicted[which]), undefined="0 predicted positives",
+        ),
+        _share(
+            f"recall{tag}", f"Recall{of}", partial(c.class_recall, which=which),
+            lambda m: float(m.actual[which]), partial(_found, which=which), undefined="0 positives",
+        ),
+        _f_beta(f"f1{tag}", f"F1{of}", 1.0, which),
+        _share(
+            f"specificity{tag}", f"Specificity{of}", partial(c.specificity, which=which),
+            lambda m: float(m.actual.sum() - m.actual[which]), partial(_spared, which=which),
+            undefined="0 negatives",
+        ),
+    )  # fmt: skip
+
+
+# --- rows: losses ------------------------------------------------------------------------------------------
+
+
+def _losses(made: Examples) -> Floats:
+    """Per-example loss and one."""
+    return _with_ones(c.log_losses(_p_true(made)))
+
+
+def _p_true(made: Examples) -> NDArray[np.floating]:
+    if made.p_true is not None:
+        return made.p_true
+    if made.scores is None:
+        raise Undefined("needs probabilities, and only predicted classes were given")
+    if made.task == "binary":
+        return np.where(made.labels == 1, made.scores, 1 - made.scores)
+    return np.asarray(made.scores[np.arange(len(made)), made.labels])
+
+
+def _hits(made: Examples, k: int) -> Floats:
+    assert made.scores is not None
+    return _with_ones(c.top_k_hits(made.scores, made.labels, k).astype(np.float64))
+
+
+def _with_ones(terms: Floats) -> Floats:
+    return np.stack([terms, np.ones(len(terms))], axis=1)
+
+
+def _ratio(totals: Floats) -> Floats:
+    """The first sum over the second: a mean."""
+    return np.asarray(totals[..., 0] / totals[..., 1])
+
+
+def _never(_: Examples) -> str:
+    return "undefined: no examples"
+
+
+_LOG_LOSS = Metric(
+    name="log_loss",
+    title="Log-loss",
+    family=Sums(name="log_loss", terms=_losses, of_sums=_ratio, why=_never, high=c.LARGEST_LOSS, scale="plain"),
+    unit="nat",
+    high=c.LARGEST_LOSS,
+    higher_is_better=False,
+    needs="probabilities",
+)
+
+
+def _top(k: int) -> Metric:
+    name = f"top{k}_accuracy"
+    family = Sums(name=name, terms=partial(_hits, k=k), of_sums=_ratio, why=_never, high=1.0)
+    return Metric(name=name, title=f"Accuracy, top {k}", family=family, needs="scores")
+
+
+# --- finding -----------------------------------------------------------------------------------------------
+
+_STATIC: Mapping[Task, Mapping[str, Metric]] = MappingProxyType(
     {
-        metric.name: metric
-        for metric in (
-            _from_table("accuracy", c.accuracy, "wilson"),
-            _from_table("balanced_accuracy", c.balanced_accuracy),
-            _from_table("macro_precision", c.macro_precision),
-            _from_table("macro_recall", c.macro_recall),
-            _from_table("macro_f1", c.macro_f1),
-            Metric(
-                name="log_loss",
-                unit="nat",
-                low=0.0,
-                high=c.LARGEST_LOSS,
-                higher_is_better=False,
-                method="t",
-                function=lambda predictions: _mean(_losses(predictions)),
-            ),
-        )
+        "binary": {m.name: m for m in (*_CLASSES, *_of_class(1), _LOG_LOSS)},
+        "multiclass": {m.name: m for m in (*_CLASSES, _LOG_LOSS)},
     }
 )
-"""Every metric by name. A new one is a pure function and a row here."""
+
+_DEFAULTS: Mapping[Task, tuple[str, ...]] = {
+    "binary": (
+        "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "log_loss",
+    ),
+    "multiclass": (
+        "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1", "mcc", "log_loss",
+    ),
+}  # fmt: skip
 
 
-# --- one model -------------------------------------------------------------------------------------
+def defaults(task: Task) -> tuple[str, ...]:
+    """The metrics that a task is judged by where none are named, the commonest first."""
+    return _DEFAULTS[task]
 
 
-def estimates(predictions: Predictions, level: float = 0.95) -> tuple[Estimate, ...]:
-    """Every metric of one model with its interval, in the order of `METRICS`.
+@lru_cache(maxsize=4096)
+def find(name: str, task: Task, classes: tuple[str, ...] = ()) -> Metric:
+    """The metric of that name. Raises `InvalidInput`, with the nearest names, where the task has none.
 
-    Raises `InvalidInput` for no examples, class indices out of range, or probabilities that are none.
+    >>> find("f1", "multiclass").name, find("f1", "binary").name, find("top3_accuracy", "multiclass").title
+    ('macro_f1', 'f1', 'Accuracy, top 3')
     """
-    return tuple(estimate(predictions, name, level) for name in METRICS)
-
-
-def estimate(predictions: Predictions, metric: str, level: float = 0.95) -> Estimate:
-    """One metric of one model with its interval; see the module's text for the methods."""
-    row = _metric(metric)
-    value, method = row.function(predictions), _METHODS[row.method]
-    if row.of_table is None:
-        interval = _mean_interval(_losses(predictions), level, 0.0)
-        return _estimate(row.name, row, value, interval, level, method, predictions)
-    interval = _score_interval(row.of_table, _table(predictions), level)
-    return _estimate(row.name, row, value, interval, level, method, predictions)
-
-
-_METHODS = {
-    "wilson": "Wilson",
-    "bootstrap": "Wilson, effective n by bootstrap",
-    "t": "t on per-example losses",
-}
-_PAIRED_METHODS = {
-    "wilson": "Tango",
-    "bootstrap": "Tango, effective counts by paired bootstrap",
-    "t": "paired t on per-example losses",
-}
-
-
-def _score_interval(statistic: TableStatistic, table: NDArray[np.int64], level: float) -> tuple[float, float]:
-    size = _effective_size(statistic, table)
-    return wilson(min(1.0, float(statistic(table))) * size, size, level)
-
-
-def _effective_size(statistic: TableStatistic, table: NDArray[np.int64]) -> float:
-    n, value = float(table.sum()), float(statistic(table))
-    if statistic is c.accuracy:  # its size is known: nothing to resample
-        return n
-    variance = float(confusion_bootstrap(table, statistic).var())
-    if variance == 0 or value in (0.0, 1.0):
-        return _unvaried_size(table)
-    return min(n, value * (1 - value) / variance)
-
-
-def _unvaried_size(table: NDArray[np.int64]) -> float:
-    """Examples that the mean over classes is worth when every class has the same error rate."""
-    sizes = table.sum(axis=1)
-    sizes = sizes[sizes > 0]
-    return float(len(sizes) ** 2 / np.sum(1 / sizes))
-
-
-# --- two models on the same examples ----------------------------------------------------------------
-
-
-def paired(before: Predictions, after: Predictions, metric: str, level: float = 0.95) -> Estimate:
-    """The *drop* from `before` to `after` with its interval: positive is always worse.
-
-    ``before - after`` where higher is better, ``after - before`` for log-loss. The quantity is named ``NAME_drop``.
-    Raises `InvalidInput` for an unknown metric or predictions on different examples.
-    """
-    row = _metric(metric)
-    _check_same(before, after)
-    if row.of_table is None:
-        rises = _losses(after) - _losses(before)
-        value, interval = _mean(rises), _mean_interval(rises, level, -c.LARGEST_LOSS)
-    else:
-        value = row.function(before) - row.function(after)
-        interval = tango(*_discordance(row.of_table, before, after), level)
-    return _estimate(f"{row.name}_drop", row, value, interval, level, _PAIRED_METHODS[row.method], before)
-
-
-def paired_p_value(before: Predictions, after: Predictions, metric: str, limit: float) -> float:
-    """One-sided p of "the drop is at or beyond `limit`", from the same statistic as :func:`paired`.
-
-    The upper end of the interval at level L is at or under `limit` exactly when p <= (1 - L) / 2. One minus p is the
-    p of the opposite claim.
-    """
-    row = _metric(metric)
-    _check_same(before, after)
-    if row.of_table is None:
-        return _mean_p_value(_losses(after) - _losses(before), limit)
-    if not -1 < limit < 1:
-        return 0.0 if limit >= 1 else 1.0
-    return float(ndtr(tango_z(*_discordance(row.of_table, before, after), limit)))
-
-
-def drop_examples_needed(
-    before: Predictions, after: Predictions, metric: str, limit: float, level: float = 0.95
-) -> int | None:
-    """Examples in all that would show the drop to be at or under `limit`, if the models go on as seen.
-
-    `None` where the observed drop is at or beyond the limit, so that more examples would not help.
-    """
-    row = _metric(metric)
-    _check_same(before, after)
-    n = len(before.labels)
-    if row.of_table is not None:
-        counts = _discordance(row.of_table, before, after)
-        needed = examples_needed(*counts, min(limit, 1.0), level)
-        return None if needed is None else math.ceil(needed * n / counts[2])
-    losses = _losses(after) - _losses(before)
-    if np.ptp(losses) == 0:
-        return examples_needed(0, 0, n, min(1.0, limit / c.LARGEST_LOSS), level)
-    gap = limit - _mean(losses)
-    return math.ceil((normal_critical(level) * _spread(losses) / gap) ** 2) if gap > 0 else None
-
-
-def _discordance(statistic: TableStatistic, before: Predictions, after: Predictions) -> tuple[float, float, float]:
-    """Discordant counts and size ``(b, c, n)``: counted for accuracy, effective for other metrics.
-
-    Effective counts solve ``(b - c) / n = d`` and ``(b + c) / n - d^2 = n v`` for the drop d and its variance v, as
-    observed counts do for accuracy.
-    """
-    n = float(len(before.labels))
-    if statistic is c.accuracy:  # its counts are known: nothing to resample
-        only_before = int((before.correct & ~after.correct).sum())
-        return only_before, int((after.correct & ~before.correct).sum()), n
-    size = _unvaried_size(_table(before))
-    drop = float(statistic(_table(before)) - statistic(_table(after)))
-    first, second = paired_confusion_bootstrap(
-        before.labels, before.predicted, after.predicted, before.classes, statistic
-    )
-    rate = min(1.0, max(abs(drop), float((first - second).var()) * size + drop * drop))
-    return size * (rate + drop) / 2, size * (rate - drop) / 2, size
-
-
-# --- means of losses ---------------------------------------------------------------------------------
-
-
-def _mean_interval(losses: Floats, level: float, least: float) -> tuple[float, float]:
-    """t interval of the mean, within ``[least, LARGEST_LOSS]`` and never of zero width."""
-    n, mean = len(losses), _mean(losses)
-    if n < 2:
-        return least, c.LARGEST_LOSS
-    half = t_critical(level, n - 1) * _spread(losses) / math.sqrt(n)
-    if np.ptp(losses) == 0:
-        half = c.LARGEST_LOSS * tango(0, 0, n, level)[1]
-    return max(least, mean - half), min(c.LARGEST_LOSS, mean + half)
-
-
-def _mean_p_value(losses: Floats, limit: float) -> float:
-    n, gap = len(losses), _mean(losses) - limit
-    if n < 2:
-        return 1.0
-    if np.ptp(losses) == 0:
-        share = max(-1.0, min(1.0, -gap / c.LARGEST_LOSS))
-        return float(ndtr(tango_z(0, 0, n, share)))
-    return float(stdtr(n - 1, gap * math.sqrt(n) / _spread(losses)))
-
-
-def _mean(losses: Floats) -> float:
-    """The mean, summed in sorted order so that the examples' order cannot change its last digit."""
-    return float(np.sort(losses).mean())
-
-
-def _spread(losses: Floats) -> float:
-    return float(np.sort(losses).std(ddof=1))
-
-
-# --- shared ------------------------------------------------------------------------------------------
-
-
-def _metric(name: str) -> Metric:
-    if name not in METRICS:
-        raise InvalidInput(f"unknown metric {name!r}; known are {', '.join(METRICS)}")
-    return METRICS[name]
-
-
-def _table(predictions: Predictions) -> NDArray[np.int64]:
-    return c.confusion(predictions.labels, predictions.predicted, predictions.classes)
-
-
-def _losses(predictions: Predictions) -> Floats:
-    """Per-example losses in the examples' order, after checking that there are as many as labels."""
-    losses = c.log_losses(predictions.p_true)
-    if len(losses) != len(predictions.labels) or not len(losses):
-        raise InvalidInput(f"{len(losses)} probabilities for {len(predictions.labels)} labels: pass one per example")
-    return losses
-
-
-def _check_same(before: Predictions, after: Predictions) -> None:
-    if before.classes != after.classes or not np.array_equal(before.labels, after.labels):
+    word = name.strip().lower().replace("-", "_")
+    known = _STATIC[task]
+    found = known.get(word) or known.get(f"macro_{word}") or _parametric(name.strip(), word, task, classes)
+    if found is None:
+        names = (*known, "f0.5", "f2", *(("top5_accuracy", "recall[CLASS]") if task == "multiclass" else ()))
+        near = get_close_matches(word, names, 3, 0.5)
         raise InvalidInput(
-            f"a paired comparison needs the same examples in the same order; got {len(before.labels)} labels on "
-            f"{before.split!r} and {len(after.labels)} other ones on {after.split!r}"
+            f"{task} predictions have no metric {name!r}; {'nearest' if near else 'known'}: {', '.join(near or names)}"
         )
+    return found
 
 
-def _estimate(
-    quantity: str,
-    row: Metric,
-    value: float,
-    interval: tuple[float, float],
-    level: float,
-    method: str,
-    predictions: Predictions,
-) -> Estimate:
+def _parametric(name: str, word: str, task: Task, classes: tuple[str, ...]) -> Metric | None:
+    if task not in ("binary", "multiclass"):
+        return None
+    if match := re.fullmatch(r"(macro_|weighted_)?f(\d+(?:\.\d+)?)", word):
+        return _any_beta(match[1] or ("" if task == "binary" else "macro_"), float(match[2]))
+    if match := re.fullmatch(r"top_?(\d+)(?:_accuracy)?", word):
+        return _top(int(match[1])) if int(match[1]) >= 1 else None
+    if match := re.fullmatch(r"(precision|recall|f1|specificity)\[(.+)\]", name, re.IGNORECASE):
+        if match[2] not in classes:
+            raise InvalidInput(f"{name}: there is no class {match[2]!r}; classes: {', '.join(classes[:20])}")
+        rows = {m.name.partition("[")[0]: m for m in _of_class(classes.index(match[2]), match[2])}
+        return rows[match[1].lower()]
+    return None
+
+
+def _any_beta(average: str, beta: float) -> Metric | None:
+    if not beta > 0:
+        return None
+    name = f"{average}f{beta:g}"
+    if not average:
+        return _f_beta(name, f"F{beta:g}", beta, 1)
+    statistic = partial(c.macro_f if average == "macro_" else c.weighted_f, beta=beta)
+    return _mean(name, f"F{beta:g}, {average.rstrip('_')}", statistic)
+
+
+def quality(name: str) -> Metric | None:
+    """The metric of classes by that name, whatever their number, or None: for words read before the data."""
+    tasks: tuple[Task, ...] = ("binary", "multiclass")
+    for task in tasks:
+        try:
+            return find(name, task)
+        except InvalidInput:
+            continue
+    return None
+
+
+def names() -> tuple[str, ...]:
+    """Every metric of classes that has a plain name."""
+    return tuple(dict.fromkeys((*_STATIC["multiclass"], *_STATIC["binary"])))
+
+
+def info(metric: Metric, *, leads: bool = False) -> MetricInfo:
+    """The row's words, range and direction as a record."""
+    return MetricInfo(
+        name=metric.name,
+        title=metric.title,
+        unit=metric.unit,
+        low=metric.low,
+        high=metric.high,
+        higher_is_better=metric.higher_is_better,
+        leads=leads,
+    )
+
+
+# --- asking ------------------------------------------------------------------------------------------------
+
+
+def evidence(examples: Examples, metrics: Sequence[Metric]) -> Evidence:
+    """Examples ready to be asked for these metrics; those that need resampling share it."""
+    return Evidence(examples, _statistics(metrics))
+
+
+def pair(before: Examples, after: Examples, metrics: Sequence[Metric]) -> Pair:
+    """Two models on the same examples, ready to be compared on these metrics.
+
+    Raises `InvalidInput` where the labels are not the same ones in the same order.
+    """
+    return Pair(before, after, _statistics(metrics))
+
+
+def _statistics(metrics: Sequence[Metric]) -> tuple[TableStatistic, ...]:
+    return tuple(m.family.statistic for m in metrics if isinstance(m.family, Table) and not m.family.share)
+
+
+def estimate(of: Evidence, metric: Metric, level: float = 0.95) -> Estimate | Unavailable:
+    """One metric of one model with its interval, or the reason why it has none."""
+    try:
+        _check_needs(metric, of.examples)
+        value = metric.family.value(of)
+        low, high, method = metric.family.interval(of, level)
+    except Undefined as reason:
+        return Unavailable(quantity=metric.name, reason=str(reason))
     return Estimate(
-        quantity=quantity,
-        unit=row.unit,
+        quantity=metric.name,
+        unit=metric.unit,
         value=value,
-        low=interval[0],
-        high=interval[1],
+        low=min(low, value),
+        high=max(high, value),
         level=level,
         method=method,
-        n=len(predictions.labels),
+        n=len(of.examples),
     )
+
+
+def estimates(examples: Examples, names: Sequence[str] = (), level: float = 0.95) -> tuple[Estimate | Unavailable, ...]:
+    """Several metrics of one model, by name; without names the task's own."""
+    rows = [find(name, examples.task, examples.classes) for name in (names or defaults(examples.task))]
+    of = evidence(examples, rows)
+    return tuple(estimate(of, row, level) for row in rows)
+
+
+def drop(of: Pair, metric: Metric) -> Drop | Unavailable:
+    """How much worse the second model is on the same examples: positive is always worse."""
+    asked = of if metric.higher_is_better else of.swapped
+    try:
+        for side in (of.before, of.after):
+            _check_needs(metric, side.examples)
+        return metric.family.drop(asked)
+    except Undefined as reason:
+        return Unavailable(quantity=f"{metric.name}_drop", reason=str(reason))
+
+
+def drop_estimate(of: Pair, metric: Metric, level: float = 0.95) -> Estimate | Unavailable:
+    """:func:`drop` as an estimate with its interval; the quantity is named ``NAME_drop``."""
+    found = drop(of, metric)
+    if isinstance(found, Unavailable):
+        return found
+    low, high = found.interval(level)
+    return Estimate(
+        quantity=f"{metric.name}_drop",
+        unit=metric.unit,
+        value=found.value,
+        low=min(low, found.value),
+        high=max(high, found.value),
+        level=level,
+        method=found.method,
+        n=of.n,
+    )
+
+
+def _check_needs(metric: Metric, examples: Examples) -> None:
+    if metric.needs == "predicted":
+        if examples.predicted is None:
+            raise Undefined("needs predicted classes")
+    elif examples.scores is None and examples.p_true is None:
+        raise Undefined(f"needs {metric.needs}, and only predicted classes were given")
+    elif metric.needs == "probabilities" and not examples.calibrated:
+        raise Undefined("needs probabilities, and the scores were declared to rank only")
+    elif metric.needs == "scores" and examples.scores is None:
+        raise Undefined("needs the scores of all classes, and only that of the true class was kept")

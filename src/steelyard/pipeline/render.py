@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from steelyard.errors import InvalidInput
-from steelyard.metrics.table import estimates
-from steelyard.records import Estimate, Measurement, RunRecords
+from steelyard.metrics.examples import from_predictions
+from steelyard.metrics.table import estimates, quality
+from steelyard.records import Estimate, Measurement, RunRecords, Unavailable
 from steelyard.report.html import render_html
 
-__all__ = ["quality_estimates", "write_report"]
+__all__ = ["SHOWN", "quality_estimates", "write_report"]
+
+SHOWN = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss")
+"""Metrics that every run of `optimize` shows, beside those that its requirements name."""
 
 
 def quality_estimates(records: RunRecords) -> dict[tuple[str, str], tuple[Estimate, ...]]:
@@ -21,7 +25,17 @@ def quality_estimates(records: RunRecords) -> dict[tuple[str, str], tuple[Estima
     if records.verification is not None:
         names = ["baseline", *map(str, records.verification.plans)]
         models += zip(names, records.verification.measurements, strict=True)
-    return {(name, made.split): estimates(made) for name, measured in models for made in measured.predictions}
+    wanted = (*SHOWN, *(r.quantity for r in records.run.requirements if quality(r.quantity) is not None))
+    return {
+        (name, made.split): _defined(estimates(from_predictions(made), tuple(dict.fromkeys(wanted))))
+        for name, measured in models
+        for made in measured.predictions
+    }
+
+
+def _defined(found: tuple[Estimate | Unavailable, ...]) -> tuple[Estimate, ...]:
+    """Those that have a value, each once: `recall` of many classes is `macro_recall`."""
+    return tuple({e.quantity: e for e in found if isinstance(e, Estimate)}.values())
 
 
 def write_report(folder: Path, records: RunRecords) -> Path:

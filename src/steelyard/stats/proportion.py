@@ -167,7 +167,7 @@ def examples_needed(only_first: float, only_second: float, n: float, limit: floa
     765
     """
     z = -tango_z(only_first, only_second, n, limit)
-    if z <= 0:
+    if z <= 1e-9:  # at the limit, but for rounding
         return None
     return max(1, math.ceil(n * (normal_critical(level) / z) ** 2 - 1e-9))
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.measure.turns import log_ratios
-from steelyard.metrics.table import METRICS, drop_examples_needed, estimate, paired
+from steelyard.metrics.examples import from_predictions
+from steelyard.metrics.table import drop, drop_estimate, estimate, evidence, find, pair, quality
 from steelyard.records import (
     Comparison,
     Estimate,
@@ -136,7 +137,7 @@ def _p_value(interval: Interval, limit: float) -> float:
 
 
 def _interval(case: Case, requirement: Requirement) -> Interval | Unavailable:
-    if requirement.quantity in METRICS:
+    if quality(requirement.quantity) is not None:
         return _quality(case, requirement)
     if requirement.quantity == "latency" or requirement.quantity.startswith("p"):
         return _latency(case, requirement)
@@ -154,9 +155,27 @@ def _quality(case: Case, requirement: Requirement) -> Interval | Unavailable:
     before, after = case.before.on(case.split), case.after.on(case.split)
     if before is None or after is None:
         return Unavailable(quantity=name, reason="no labelled data was given")
+    first, second = from_predictions(before), from_predictions(after)
+    metric = find(name, second.task, second.classes)
     if requirement.kind == "max_drop":
-        return _cached(lambda level: paired(before, after, name, level))
-    return _cached(lambda level: estimate(after, name, level))
+        both = pair(first, second, [metric])
+        return _known(lambda level: drop_estimate(both, metric, level))
+    of = evidence(second, [metric])
+    return _known(lambda level: estimate(of, metric, level))
+
+
+def _known(ask: Callable[[float], Estimate | Unavailable]) -> Interval | Unavailable:
+    """Whether a metric is defined does not depend on the level, so it is asked once."""
+    first = ask(0.95)
+    if isinstance(first, Unavailable):
+        return first
+
+    def interval(level: float) -> Estimate:
+        found = ask(level)
+        assert isinstance(found, Estimate)
+        return found
+
+    return _cached(interval)
 
 
 def _latency(case: Case, requirement: Requirement) -> Interval | Unavailable:
@@ -363,13 +382,16 @@ def _advice(case: Case, requirement: Requirement, found: Estimate, level: float)
             if more is None
             else f"about {more} more rounds of processes would decide: give a longer --budget"
         )
-    if requirement.quantity in METRICS:
+    if quality(requirement.quantity) is not None:
         return f"{found.n:,} examples cannot decide it; more test data would"
     return "the interval reaches across the limit; a longer --budget would narrow it"
 
 
 def _more_examples(before: Predictions, after: Predictions, requirement: Requirement, level: float) -> str:
-    needed = drop_examples_needed(before, after, requirement.quantity, requirement.limit, level)
+    first, second = from_predictions(before), from_predictions(after)
+    metric = find(requirement.quantity, second.task, second.classes)
+    found = drop(pair(first, second, [metric]), metric)
+    needed = None if isinstance(found, Unavailable) else found.needed(requirement.limit, level)
     n = len(before.labels)
     if needed is None:
         return (

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from steelyard.errors import InvalidInput
-from steelyard.metrics.table import METRICS
+from steelyard.metrics.table import Metric, names, quality
 from steelyard.records import Requirement
 
 __all__ = ["COSTS", "QUANTITIES", "parse_requirement"]
@@ -28,8 +28,7 @@ COSTS: Mapping[str, str] = {
 }
 """Cost quantities and the base unit of their limits. Latency and percentiles are of one sample (batch 1)."""
 
-_ALIASES = {"f1": "macro_f1", "precision": "macro_precision", "recall": "macro_recall", "log-loss": "log_loss"}
-QUANTITIES = (*METRICS, *COSTS)
+QUANTITIES = (*names(), *COSTS)
 
 _UNITS: Mapping[str, tuple[str, float]] = {
     "": ("", 1.0), "%": ("%", 0.01), "points": ("%", 0.01), "x": ("x", 1.0),
@@ -74,16 +73,17 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def _check_reachable(text: str, name: str, kind: Kind, limit: float) -> None:
-    if kind in ("min", "max_drop") and name in METRICS and limit > METRICS[name].high:
+    metric = quality(name)
+    if metric is not None and kind in ("min", "max_drop") and limit > metric.high:
         raise InvalidInput(
-            f"the requirement {text!r} asks for {limit:g}, and {name} lies within {METRICS[name].low:g} to {METRICS[name].high:g}: "
+            f"the requirement {text!r} asks for {limit:g}, and {name} lies within {metric.low:g} to {metric.high:g}: "
             f"did you mean {limit:g}%?"
         )
 
 
 def _quantity(text: str, word: str) -> str:
-    name = _ALIASES.get(word, word)
-    if name not in QUANTITIES:
+    name = word if word in COSTS else word.replace("-", "_")
+    if name not in COSTS and quality(name) is None:
         near = get_close_matches(name, QUANTITIES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(QUANTITIES)}"
         raise InvalidInput(f"the requirement {text!r} names an unknown quantity {word!r}; {hint}")
@@ -102,8 +102,9 @@ Kind = Literal["max_drop", "max_ratio", "min_ratio", "max", "min"]
 
 
 def _kind(text: str, name: str, unit: str, *, at_most: bool, drop: bool) -> Kind:
-    if name in METRICS:
-        return _quality_kind(text, name, unit, at_most=at_most, drop=drop)
+    metric = quality(name)
+    if metric is not None:
+        return _quality_kind(text, metric, name, unit, at_most=at_most, drop=drop)
     if drop:
         raise InvalidInput(
             f"the requirement {text!r}: a drop is of quality; for {name} write '{name} <= 0.5x' or an absolute limit"
@@ -122,15 +123,15 @@ def _kind(text: str, name: str, unit: str, *, at_most: bool, drop: bool) -> Kind
     return "max" if at_most else "min"
 
 
-def _quality_kind(text: str, name: str, unit: str, *, at_most: bool, drop: bool) -> Kind:
+def _quality_kind(text: str, metric: Metric, name: str, unit: str, *, at_most: bool, drop: bool) -> Kind:
     if unit not in ("", "%"):
         raise InvalidInput(f"the requirement {text!r}: {name} is a fraction; write it as 0.9, 90% or 'drop <= 0.5%'")
     if drop:
         if not at_most:
             raise InvalidInput(f"the requirement {text!r} would ask for a worse model: write {name} drop <= ...")
         return "max_drop"
-    if at_most == METRICS[name].higher_is_better:
-        wanted = ">=" if METRICS[name].higher_is_better else "<="
+    if at_most == metric.higher_is_better:
+        wanted = ">=" if metric.higher_is_better else "<="
         raise InvalidInput(
             f"the requirement {text!r} would ask for a worse model: write {name} {wanted} ... or {name} drop <= ..."
         )
