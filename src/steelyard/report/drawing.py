@@ -55,8 +55,8 @@ def stacked(charts: Sequence[alt.LayerChart]) -> alt.LayerChart | alt.VConcatCha
 
     if len(charts) < 2:
         return charts[0] if charts else None
-    together = alt.VConcatChart(vconcat=list(charts), spacing=34)
-    return together.resolve_scale(color="independent", x="independent", y="independent").resolve_legend("independent")
+    apart = alt.Resolve(scale=alt.ScaleResolveMap(color="independent", x="independent", y="independent"))
+    return alt.VConcatChart(vconcat=list(charts), spacing=34, resolve=apart)
 
 
 def panels(chart: alt.LayerChart | alt.VConcatChart | None) -> tuple[Any, ...]:

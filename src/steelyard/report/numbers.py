@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["change", "fixed", "interval", "points", "quantity", "ratio", "seconds", "significant", "size"]
+__all__ = ["change", "fixed", "interval", "p_value", "points", "quantity", "ratio", "seconds", "significant", "size"]
 
 _TIME = ((60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -124,6 +124,15 @@ def interval(value: float, low: float, high: float, unit: str) -> str:
     decimals = 0 if _whole(value, unit, scale) else _decimals(value / scale, 3)
     span = _span(low / scale, high / scale, decimals)
     return f"{_joined(fixed(value / scale, decimals), name)} ({span})"
+
+
+def p_value(p: float) -> str:
+    """A p-value; below a thousandth its digits say nothing.
+
+    >>> p_value(0.0341), p_value(3e-7), p_value(0.99999)
+    ('0.034', '<0.001', '1.0')
+    """
+    return "<0.001" if p < 0.001 else significant(min(p, 1.0), 2)
 
 
 def change(before: float, after: float, less: str = "less", more: str = "more") -> str:

@@ -44,6 +44,38 @@
     document.documentElement.dataset.charts = String(drawn.length);
   };
 
+  // Tables marked for it sort by a press on a heading; rows without a number stay last, groups stay apart.
+  const worth = (row, column) => {
+    const cell = row.cells[column];
+    const number = Number.parseFloat(cell.dataset.sort ?? cell.textContent.replace(/[<,\s]/g, "").replace("−", "-"));
+    return Number.isNaN(number) ? null : number;
+  };
+  const sort = (head, column, up) => {
+    for (const body of head.closest("table").tBodies) {
+      const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
+      const numeric = rows.some((row) => worth(row, column) !== null) && head.classList.contains("number");
+      const words = (row) => row.cells[column].textContent.trim();
+      rows.sort((a, b) => {
+        if (!numeric) return (up ? 1 : -1) * words(a).localeCompare(words(b), undefined, { numeric: true });
+        const [x, y] = [worth(a, column), worth(b, column)];
+        return x === null || y === null ? (x === null) - (y === null) : (up ? 1 : -1) * (x - y);
+      });
+      body.append(...rows);
+    }
+  };
+  for (const head of document.querySelectorAll("table[data-sortable] thead th")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      sort(head, head.cellIndex, up);
+    });
+  }
+
   dark.addEventListener("change", draw);
   narrow.addEventListener("change", draw);
   draw();

@@ -1,0 +1,909 @@
+"""One function per chart: an evaluation in, an Altair chart out, or None where its data are absent.
+
+The same specifications are drawn by the page, by a notebook and by :func:`save_figures`. What needs several panels (one
+a model, one a quantity) is a column of charts; the page gives each of them its own box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.records import (
+    Box,
+    Corrupted,
+    Curve,
+    Difference,
+    Estimate,
+    Evaluated,
+    Evaluation,
+    SliceScore,
+)
+from steelyard.report import drawing, numbers, theme
+from steelyard.report.drawing import Rows
+from steelyard.report.evaluation import tables
+
+if TYPE_CHECKING:
+    import altair as alt
+
+__all__ = [
+    "CHARTS",
+    "boxes",
+    "classes",
+    "confusion",
+    "confusion_share",
+    "differences",
+    "pr",
+    "radar",
+    "reliability",
+    "robustness",
+    "roc",
+    "save_figures",
+    "scores",
+    "slice_differences",
+    "slices",
+]
+
+MOST_ROWS = 30  # of a chart with a row for each class, slice or group
+MOST_CURVES = 4  # classes drawn beside the mean
+MOST_POINTS = 250  # of one curve
+MOST_CELLS = 20_000  # of all confusion maps together
+MOST_CLASSES = 100  # of one confusion map
+WRITTEN = 12  # classes up to which the counts stand in the cells
+MOST_MODELS = 6  # that get a panel each
+
+VERDICTS = {
+    "worse": theme.BROKEN,
+    "undecided": theme.UNDECIDED,
+    "equivalent": theme.CHOSEN,
+    "better": theme.MET,
+    "too few": theme.CONTROL,
+}
+
+
+# --- scores ----------------------------------------------------------------------------------------
+
+
+def scores(evaluation: Evaluation) -> alt.LayerChart | None:
+    """Every bounded metric with its interval, on the metric's own range."""
+    import altair as alt
+
+    rows = [r for row in tables.score_rows(evaluation) for r in _score_bars(evaluation, row)]
+    if not rows:
+        return None
+    names, count = list(dict.fromkeys(r["metric"] for r in rows)), len(evaluation.models)
+    base = alt.Chart(drawing.data(rows)).encode(
+        y=alt.Y("metric:N", title=None, sort=names, axis=alt.Axis(labelLimit=260)),
+        color=_by_model(evaluation),
+        tooltip=drawing.tips(model="model", metric="metric", value="shown", range="range"),
+        **_offset(evaluation),
+    )
+    x = alt.X("low:Q", title="place on the metric's own range, %", scale=alt.Scale(domain=[0, 100]))
+    spread = base.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(x=x, x2="high:Q")
+    points = base.mark_circle(size=70, opacity=1).encode(x="value:Q")
+    left_out = [m.title for m in evaluation.metrics if not (math.isfinite(m.low) and math.isfinite(m.high))]
+    return drawing.finish(
+        drawing.layered(spread, points),
+        "Scores",
+        f"Dots: values. Bars: {_level(evaluation)} intervals." + _without(left_out, "no range with two ends"),
+        height=(26 + 12 * (count - 1)) * len(names) + 20,
+    )
+
+
+def radar(evaluation: Evaluation) -> alt.LayerChart | None:
+    """All bounded metrics at once, each from its worst value in the centre to its best at the rim."""
+    import altair as alt
+
+    axes, left_out = _axes(evaluation)
+    if len(axes) < 3:
+        return None
+    points = [p for model in evaluation.models for p in _polygon(evaluation, model, axes)]
+    bands = [p for model in evaluation.models for p in _ring(evaluation, model, axes)]
+    models = list(_model_colours(evaluation))
+    colour = _by_model(evaluation)
+    x, y = _round_axes()
+    base = alt.Chart(drawing.data(points)).encode(x=x, y=y, color=colour)
+    lines = base.mark_line(strokeWidth=2, interpolate="linear-closed").encode(order="place:Q", detail="model:N")
+    dots = base.mark_circle(size=42, opacity=1).encode(
+        tooltip=drawing.tips(model="model", metric="metric", value="shown")
+    )
+    fills = (
+        alt.Chart(drawing.data(bands))
+        .mark_line(filled=True, strokeWidth=0, opacity=0.22, interpolate="linear-closed")
+        .encode(
+            x=x,
+            y=y,
+            order="place:Q",
+            detail="model:N",
+            fill=alt.Fill("model:N", scale=_scale(_model_colours(evaluation), models), legend=None),
+        )
+    )
+    drawn = (fills,) if bands else ()
+    return drawing.finish(
+        drawing.layered(*_web([tables.title(evaluation, name) for name in axes]), *drawn, lines, dots),
+        "All axes at once",
+        f"Each metric from its worst possible value (centre) to its best (rim); bands are {_level(evaluation)} "
+        "intervals." + _without(left_out, "no range with two ends, or undefined"),
+        height=380,
+    )
+
+
+def _score_bars(evaluation: Evaluation, row: tables.ScoreRow) -> Iterator[dict[str, Any]]:
+    known = next((m for m in evaluation.metrics if m.title == row.name), None)
+    if known is None or not (math.isfinite(known.low) and math.isfinite(known.high)):
+        return
+    for model, cell in zip(evaluation.models, row.cells, strict=True):
+        if cell.bar is not None:
+            ends = {"low": cell.bar.low, "value": cell.bar.value, "high": cell.bar.high}
+            yield {"model": model.name, "metric": row.name, **ends, "shown": cell.whole, "range": cell.bar.ends}
+
+
+def _axes(evaluation: Evaluation) -> tuple[list[str], list[str]]:
+    """Metrics with two finite ends that every model has, and the titles of the others."""
+    held: list[str] = []
+    left: list[str] = []
+    for known in evaluation.metrics:
+        has = all(isinstance(tables.score(m, known.name), Estimate) for m in evaluation.models)
+        bounded = math.isfinite(known.low) and math.isfinite(known.high) and known.high > known.low
+        (held if has and bounded else left).append(known.name)
+    return held, [tables.title(evaluation, name) for name in left]
+
+
+def _goodness(evaluation: Evaluation, name: str, value: float) -> float:
+    """0 for the worst possible value of a metric, 1 for the best."""
+    known = tables.info(evaluation, name)
+    assert known is not None
+    place = min(1.0, max(0.0, (value - known.low) / (known.high - known.low)))
+    return place if known.higher_is_better else 1 - place
+
+
+def _spoke(i: int, axes: Sequence[object], radius: float) -> dict[str, float]:
+    angle = 2 * math.pi * i / len(axes)
+    return {"x": round(radius * math.sin(angle), 4), "y": round(radius * math.cos(angle), 4)}
+
+
+def _polygon(evaluation: Evaluation, model: Evaluated, axes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for i, name in enumerate(axes):
+        got = tables.score(model, name)
+        assert isinstance(got, Estimate)
+        words = {"metric": tables.title(evaluation, name), "shown": tables.cell(got).whole}
+        yield {"model": model.name, "place": i, **words, **_spoke(i, axes, _goodness(evaluation, name, got.value))}
+
+
+def _ring(evaluation: Evaluation, model: Evaluated, axes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The band between the intervals' ends: once around outside, once back inside."""
+    ends = []
+    for name in axes:
+        got = tables.score(model, name)
+        assert isinstance(got, Estimate)
+        ends.append(sorted(_goodness(evaluation, name, end) for end in (got.low, got.high)))
+    around = [*range(len(axes)), 0]
+    path = [*((i, ends[i][1]) for i in around), *((i, ends[i][0]) for i in reversed(around))]
+    for place, (i, radius) in enumerate(path):
+        yield {"model": model.name, "place": place, **_spoke(i, axes, radius)}
+
+
+def _round_axes() -> tuple[alt.X, alt.Y]:
+    """Axes whose units are as long across as upright, whatever the size of the box."""
+    import altair as alt
+
+    def scale(side: str) -> alt.Scale:
+        reach = f"1.3 * {side} / min(width, height)"
+        return alt.Scale(domainMin=alt.ExprRef(expr=f"-{reach}"), domainMax=alt.ExprRef(expr=reach), nice=False)
+
+    return alt.X("x:Q", axis=None, scale=scale("width")), alt.Y("y:Q", axis=None, scale=scale("height"))
+
+
+def _web(titles: Sequence[str]) -> tuple[alt.Chart, ...]:
+    """Rings at every quarter, a spoke and a name for each axis."""
+    import altair as alt
+
+    x, y = _round_axes()
+    around = range(len(titles))
+    rings = [{"ring": r, "place": i, **_spoke(i, titles, r)} for r in (0.25, 0.5, 0.75, 1.0) for i in around]
+    spokes = [{"spoke": i, "place": r, **_spoke(i, titles, r)} for i in around for r in (0, 1)]
+    names = [{"name": title, **_spoke(i, titles, 1.09), "side": _side(i, titles)} for i, title in enumerate(titles)]
+    closed = alt.Chart(drawing.data(rings)).mark_line(interpolate="linear-closed", color=theme.GRID, strokeWidth=1)
+    straight = alt.Chart(drawing.data(spokes)).mark_line(color=theme.GRID, strokeWidth=1)
+    words = tuple(
+        alt.Chart(drawing.data(own)).mark_text(align=side, limit=150, color=theme.MUTED).encode(x=x, y=y, text="name:N")
+        for side in _SIDES
+        if (own := [n for n in names if n["side"] == side])
+    )
+    return (
+        closed.encode(x=x, y=y, order="place:Q", detail="ring:N"),
+        straight.encode(x=x, y=y, order="place:Q", detail="spoke:N"),
+        *words,
+    )
+
+
+_SIDES: tuple[Literal["left", "center", "right"], ...] = ("left", "center", "right")
+
+
+def _side(i: int, axes: Sequence[object]) -> Literal["left", "center", "right"]:
+    """Which end of an axis' name stands at the axis."""
+    across = math.sin(2 * math.pi * i / len(axes))
+    return "center" if abs(across) < 0.2 else "left" if across > 0 else "right"
+
+
+# --- classes ---------------------------------------------------------------------------------------
+
+
+def confusion(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Confusion maps, one a model: how many examples of each true class (row) were given each class (column)."""
+    return drawing.stacked([_map(evaluation, m, share=False) for m in _mapped(evaluation)])
+
+
+def confusion_share(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Confusion maps, one a model, as shares of each true class."""
+    return drawing.stacked([_map(evaluation, m, share=True) for m in _mapped(evaluation)])
+
+
+def classes(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Recall and precision of each class, the class that is found least first."""
+    rows = tables.class_rows(evaluation)
+    several = len(evaluation.models) > 1
+    quantities = [q for q in ("recall", "precision") if q in tables.class_quantities(evaluation)]
+    if not quantities:
+        return None
+    names = [row.name for row in rows[:MOST_ROWS]]
+    groups: list[Sequence[str]] = [[q] for q in quantities] if several else [quantities]
+    left = f" The {len(rows) - MOST_ROWS:,} best classes are left out." if len(rows) > MOST_ROWS else ""
+    made = (_class_bars(evaluation, names, group, left) for group in groups)
+    return drawing.stacked([chart for chart in made if chart is not None])
+
+
+def _mapped(evaluation: Evaluation) -> list[Evaluated]:
+    return [m for m in evaluation.models if m.confusion is not None and m.confusion.size][:MOST_MODELS]
+
+
+def _map(evaluation: Evaluation, model: Evaluated, *, share: bool) -> alt.LayerChart:
+    import altair as alt
+
+    table, names = _readable(evaluation, model, min(MOST_CLASSES, math.isqrt(MOST_CELLS // len(_mapped(evaluation)))))
+    few = len(names) <= WRITTEN
+    keys = [{"i": i, "name": name} for i, name in enumerate(names)]
+    named = alt.LookupData(data=drawing.data(keys), key="i", fields=["name"])
+    top = max(1, int(table.max()))
+    base = (
+        alt.Chart(drawing.data(_cells(table, empty=few)))
+        .transform_lookup(lookup="t", from_=named, as_=["true"])
+        .transform_lookup(lookup="p", from_=named, as_=["predicted"])
+        .transform_joinaggregate(total="sum(n)", groupby=["t"])
+        .transform_calculate(
+            share="datum.total > 0 ? datum.n / datum.total : 0",
+            shade=f"sqrt({'datum.share' if share else f'datum.n / {top}'})",
+            shown="datum.total > 0 ? format(datum.share, '.1%') + ' of the true class' : 'no examples'",
+            word=_WORD_SHARE if share else "datum.n > 0 ? format(datum.n, datum.n < 10000 ? 'd' : '.2~s') : ''",
+        )
+        .encode(
+            tooltip=[
+                *drawing.tips(true="true", predicted="predicted"),
+                alt.Tooltip("n:Q", title="examples", format=","),
+                *drawing.tips(share="shown"),
+            ]
+        )
+    )
+    sparse = len(names) > 40
+    x = alt.X("predicted:N", title="predicted", sort=names, scale=alt.Scale(domain=names),
+              axis=alt.Axis(labelAngle=_slant(len(names)), labelLimit=90, labelOverlap="greedy",
+                            ticks=not sparse))  # fmt: skip
+    y = alt.Y("true:N", title="true", sort=names, scale=alt.Scale(domain=names),
+              axis=alt.Axis(labelLimit=110, labelOverlap="greedy", ticks=not sparse))  # fmt: skip
+    cells = base.mark_rect(stroke=theme.GRID, strokeWidth=0.5 if few else 0).encode(
+        x=x,
+        y=y,
+        color=alt.Color("shade:Q", scale=alt.Scale(domain=[0, 1], range=list(theme.SHADES)), legend=None),
+    )
+    layers = (cells, _cell_words(base, x, y, len(names))) if few else (cells,)
+    whose = f", {model.name}" if len(evaluation.models) > 1 else ""
+    chart = drawing.layered(*layers).properties(view=alt.ViewBackground(fill=theme.SHADES[0], stroke=None))
+    return drawing.finish(
+        chart,
+        f"Confusion as shares of the true class{whose}" if share else f"Confusion in counts{whose}",
+        _map_words(share=share, few=few, names=names, known=len(model.confusion) if model.confusion is not None else 0),
+        height=max(180, min(640, 34 * len(names) if few else 25 * len(names))),
+    )
+
+
+def _slant(size: int) -> int:
+    """The angle at which so many class names fit under a map."""
+    return 0 if size < 5 else -45 if size <= WRITTEN else -90
+
+
+_WORD_SHARE = "datum.n > 0 ? (datum.share < 0.005 ? '<1' : format(100 * datum.share, '.0f')) : ''"
+
+
+def _cell_words(base: alt.Chart, x: alt.X, y: alt.Y, size: int) -> alt.Chart:
+    """What stands in the cells, in a size that fits them."""
+    import altair as alt
+
+    fitting = alt.ExprRef(expr=f"max(7.5, min(12, width / {size} / 2.9))")
+    shades = alt.condition("datum.shade > 0.62", alt.value(theme.ON_SHADE), alt.value(theme.INK))
+    written: alt.Chart = base.mark_text(fontSize=fitting).encode(x=x, y=y, text="word:N", color=shades)
+    return written
+
+
+def _map_words(*, share: bool, few: bool, names: Sequence[str], known: int) -> str:
+    said = "Rows are true classes, columns what the model said; the diagonal is right. "
+    said += "Per cent of each row. " if share and few else "" if few else "Hover a cell for names and counts. "
+    left = known - len(names) + 1
+    rest = f" The {len(names) - 1} classes with most mistakes; the other {left:,} are one row and column." * (left > 1)
+    return f"{said}Colours follow the square root, so that rare mistakes show.{rest}"
+
+
+def _readable(evaluation: Evaluation, model: Evaluated, most: int) -> tuple[NDArray[np.int64], list[str]]:
+    """The table and its names; of too many classes those with most mistakes, the others as one."""
+    assert model.confusion is not None
+    table, size = model.confusion, len(model.confusion)
+    names = _unique(tables.class_name(evaluation, i) for i in range(size))
+    if size <= most:
+        return table, names
+    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table)
+    kept = np.sort(np.argsort(-wrong, kind="stable")[: most - 1])
+    group = np.full(size, most - 1)
+    group[kept] = np.arange(most - 1)
+    small = np.zeros((most, most), dtype=np.int64)
+    true, predicted = np.nonzero(table)
+    np.add.at(small, (group[true], group[predicted]), table[true, predicted])
+    return small, [*(names[i] for i in kept), f"{size - most + 1:,} other classes"]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """Names apart from each other: an axis would lay two of the same over one another.
+
+    >>> _unique(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    made = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return made
+
+
+def _cells(table: NDArray[np.int64], *, empty: bool) -> Rows:
+    """One row a cell; empty ones are left out of large tables."""
+    places = np.argwhere(np.ones_like(table, dtype=bool) if empty else table > 0)
+    return [{"t": t, "p": p, "n": int(table[t, p])} for t, p in places.tolist()]
+
+
+def _class_bars(
+    evaluation: Evaluation, names: Sequence[str], quantities: Sequence[str], left: str
+) -> alt.LayerChart | None:
+    """Bars of one quantity of several models, or of two quantities of one."""
+    import altair as alt
+
+    several = len(evaluation.models) > 1
+    rows = [
+        _class_bar(name, got, model.name if several else quantity)
+        for model in evaluation.models
+        for known in (tables.of_class(model),)
+        for name in names
+        for quantity in quantities
+        if isinstance(got := known.get(name, {}).get(quantity), Estimate)
+    ]
+    if not rows:
+        return None
+    colours = _model_colours(evaluation) if several else dict(zip(quantities, theme.SERIES, strict=False))
+    each = len(colours)
+    offset: dict[str, Any] = {"yOffset": alt.YOffset("series:N", sort=list(colours))} if each > 1 else {}
+    base = alt.Chart(drawing.data(rows)).encode(
+        y=alt.Y("class:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=150)),
+        color=drawing.colour("series", colours, [r["series"] for r in rows], legend=each > 1),
+        tooltip=drawing.tips(**{"class": "class", "which": "series", "value": "shown", "examples": "n"}),
+        **offset,
+    )
+    bars = base.mark_bar(opacity=0.55, cornerRadiusEnd=2).encode(
+        x=alt.X("value:Q", title="%", scale=alt.Scale(domain=[0, 100]))
+    )
+    spread = base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q")
+    what = " and ".join(quantities).capitalize()
+    return drawing.finish(
+        drawing.layered(bars, spread),
+        f"{what} of each class",
+        f"{' '.join(_CLASS_WORDS[q] for q in quantities)} Lines: {_level(evaluation)} intervals. "
+        f"The class found least comes first.{left}",
+        height=max(90, len(names) * (8 + 11 * each)),
+    )
+
+
+_CLASS_WORDS = {
+    "recall": "Recall: the share of the class that is found.",
+    "precision": "Precision: the share of its predictions that is right.",
+}
+
+
+def _class_bar(name: str, got: Estimate, series: str) -> dict[str, Any]:
+    ends = {"low": 100 * got.low, "value": 100 * got.value, "high": 100 * got.high}
+    return {"class": name, "series": series, **ends, "shown": tables.cell(got).whole, "n": f"{got.n:,}"}
+
+
+# --- curves ----------------------------------------------------------------------------------------
+
+
+def roc(evaluation: Evaluation) -> alt.LayerChart | None:
+    """ROC curves with their bands; the diagonal is guessing."""
+    import altair as alt
+
+    lines = _lines(evaluation, "roc")
+    if not lines:
+        return None
+    guess = [{"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 1.0}]
+    diagonal = alt.Chart(drawing.data(guess)).mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
+    drawn = _curves(lines, "false-positive rate", "true-positive rate")
+    return drawing.finish(
+        drawing.layered(diagonal.encode(x="x:Q", y="y:Q"), *drawn),
+        "ROC curve",
+        "How many positives are found for the false alarms that it costs, at every threshold. "
+        f"Up and left is better; the dashed diagonal is guessing.{_curve_words(lines)}",
+        height=340,
+    )
+
+
+def pr(evaluation: Evaluation) -> alt.LayerChart | None:
+    """Precision-recall curves with their bands; the dashed line is the share of positives, which guessing reaches."""
+    import altair as alt
+
+    lines = _lines(evaluation, "pr")
+    if not lines:
+        return None
+    share = _prevalence(evaluation)
+    guess = alt.Chart(drawing.data([{"y": share}])).mark_rule(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
+    under = (guess.encode(y="y:Q"),) if share is not None else ()
+    words = f" Dashed: guessing, {numbers.quantity(share, 'fraction')}." if share is not None else ""
+    return drawing.finish(
+        drawing.layered(*under, *_curves(lines, "recall", "precision")),
+        "Precision-recall curve",
+        "How clean the alarms are for the positives that are found, at every threshold. "
+        f"Up and right is better.{words}{_curve_words(lines)}",
+        height=340,
+    )
+
+
+def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
+    """Reliability diagram: hit rate over confidence, with interval bars and the share of examples in each bin."""
+    import altair as alt
+
+    lines = {name: curve for model in evaluation.models for name, curve in _reliability(evaluation, model)}
+    rows = [row for name, curve in lines.items() for row in _bins(name, curve)]
+    if not rows:
+        return None
+    colours = dict(zip(lines, _cycle(), strict=False))
+    guess = [{"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 1.0}]
+    diagonal = alt.Chart(drawing.data(guess)).mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
+    base = alt.Chart(drawing.data(rows)).encode(
+        x=alt.X("x:Q", title="confidence", scale=alt.Scale(domain=[0, 1])),
+        color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
+        tooltip=drawing.tips(which="series", confidence="confidence", right="shown", examples="n"),
+    )
+    y = alt.Y("y:Q", title="share that is right", scale=alt.Scale(domain=[0, 1]))
+    first = next(iter(lines))
+    held = alt.Chart(drawing.data([r for r in rows if r["series"] == first]))
+    bars = held.mark_bar(size=13, opacity=0.22, color=theme.MUTED).encode(x="x:Q", y=alt.Y("share:Q"))
+    spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")
+    trace = base.mark_line(strokeWidth=2).encode(y=y)
+    return drawing.finish(
+        drawing.layered(
+            bars, diagonal.encode(x="x:Q", y="y:Q"), spread, trace, base.mark_circle(size=55, opacity=1).encode(y=y)
+        ),
+        "Reliability",
+        "On the dashed line, 80 % confidence is right 80 % of the time; below it the model is too sure of itself. "
+        "Lines upright: intervals of each bin. Grey: the share of examples in the bin.",
+        height=340,
+    )
+
+
+def _lines(evaluation: Evaluation, kind: Literal["roc", "pr"]) -> dict[str, Curve]:
+    """One curve a model; for one model alone also the classes that rank worst."""
+    if len(evaluation.models) > 1:
+        found = ((m.name, _main([c for c in m.curves if c.kind == kind])) for m in evaluation.models)
+        return {name: curve for name, curve in found if curve is not None}
+    curves = [c for m in evaluation.models for c in m.curves if c.kind == kind and c.x.size]
+    main = _main(curves)
+    if main is None:
+        return {}
+    others = sorted((c for c in curves if c is not main), key=_area)[:MOST_CURVES]
+    name = main.of or (evaluation.models[0].name if evaluation.models else "")
+    return {name: main, **{c.of or "unnamed": c for c in others}}
+
+
+def _main(curves: Sequence[Curve]) -> Curve | None:
+    """The curve of all classes together: the only one, or their macro mean."""
+    means = [c for c in curves if not c.of or c.of.startswith(("macro", "mean"))]
+    return next(iter(means or curves), None)
+
+
+def _area(curve: Curve) -> float:
+    return float(np.trapezoid(curve.y, curve.x))
+
+
+def _curves(lines: Mapping[str, Curve], x: str, y: str) -> tuple[alt.Chart, ...]:
+    import altair as alt
+
+    rows = [row for name, curve in lines.items() for row in _points(name, curve)]
+    colours = dict(zip(lines, _cycle(), strict=False))
+    unit = alt.Scale(domain=[0, 1])
+    base = alt.Chart(drawing.data(rows)).encode(
+        x=alt.X("x:Q", title=x, scale=unit),
+        color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
+        order="i:Q",
+    )
+    trace = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("y:Q", title=y, scale=unit), tooltip=[
+            *drawing.tips(which="series"), alt.Tooltip("x:Q", title=x, format=".3f"), alt.Tooltip("y:Q", title=y, format=".3f"),
+        ]
+    )  # fmt: skip
+    banded = [r for r in rows if r["low"] is not None]
+    if not banded:
+        return (trace,)
+    band = (
+        alt.Chart(drawing.data(banded))
+        .mark_area(opacity=0.16 if len(lines) < 3 else 0.1, line=False)
+        .encode(
+            x="x:Q",
+            y=alt.Y("low:Q"),
+            y2="high:Q",
+            color=drawing.colour("series", colours, list(lines), legend=False),
+        )
+    )
+    return band, trace
+
+
+def _curve_words(lines: Mapping[str, Curve]) -> str:
+    notes = dict.fromkeys(c.note for c in lines.values() if c.note and c.low is not None)
+    return f" Bands: {'; '.join(notes)}." if notes else ""
+
+
+def _points(name: str, curve: Curve) -> Rows:
+    keep = np.unique(np.linspace(0, curve.x.size - 1, min(curve.x.size, MOST_POINTS)).astype(int))
+    low, high = _ends(curve)
+    return [
+        {"series": name, "i": i, "x": _four(curve.x[j]), "y": _four(curve.y[j]), "low": low[j], "high": high[j]}
+        for i, j in enumerate(keep.tolist())
+    ]
+
+
+def _ends(curve: Curve) -> tuple[list[float | None], list[float | None]]:
+    if curve.low is None or curve.high is None:
+        return [None] * curve.x.size, [None] * curve.x.size
+    return [_four(v) for v in curve.low], [_four(v) for v in curve.high]
+
+
+def _prevalence(evaluation: Evaluation) -> float | None:
+    """The share of positives; for the mean over k classes, each against the rest, 1 / k."""
+    table = next((m.confusion for m in evaluation.models if m.confusion is not None), None)
+    if table is None or not table.sum():
+        return None
+    return float(table[-1].sum() / table.sum()) if len(table) == 2 else 1 / len(table)
+
+
+def _reliability(evaluation: Evaluation, model: Evaluated) -> Iterator[tuple[str, Curve]]:
+    several = len(evaluation.models) > 1
+    for curve in model.curves:
+        if curve.kind == "reliability" and curve.x.size:
+            what = curve.of or "as it came"
+            yield (model.name if not curve.of else f"{model.name}, {what}") if several else what, curve
+
+
+def _bins(name: str, curve: Curve) -> Rows:
+    total = float(curve.count.sum()) if curve.count is not None else 1.0
+    low, high = _ends(curve)
+    counts = np.full(curve.x.size, np.nan) if curve.count is None else curve.count
+    return [
+        {
+            "series": name,
+            "x": _four(x),
+            "y": _four(y),
+            "low": low[i],
+            "high": high[i],
+            "share": float(counts[i]) / total,
+            "n": "unknown" if curve.count is None else f"{counts[i]:,.0f}",
+            "confidence": numbers.quantity(float(x), "fraction"),
+            "shown": numbers.quantity(float(y), "fraction"),
+        }
+        for i, (x, y) in enumerate(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
+    ]
+
+
+# --- distributions ---------------------------------------------------------------------------------
+
+
+def boxes(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Box plots by group, one panel a quantity."""
+    quantities = dict.fromkeys(b.quantity for m in evaluation.models for b in m.boxes)
+    return drawing.stacked([_boxes(evaluation, quantity) for quantity in quantities])
+
+
+def _boxes(evaluation: Evaluation, quantity: str) -> alt.LayerChart:
+    import altair as alt
+
+    made = [(m.name, b) for m in evaluation.models for b in m.boxes if b.quantity == quantity]
+    every = list(dict.fromkeys(b.group for _, b in made))
+    groups = set(every[:MOST_ROWS])
+    rows = [_box(name, b) for name, b in made if b.group in groups]
+    count = len({r["model"] for r in rows})
+    base = alt.Chart(drawing.data(rows)).encode(
+        y=alt.Y("group:N", title=None, sort=every[:MOST_ROWS], axis=alt.Axis(labelLimit=150)),
+        color=_by_model(evaluation),
+        tooltip=drawing.tips(
+            model="model", group="group", median="shown_median", half="shown_half", range="shown_range", examples="n"
+        ),
+        **_offset(evaluation),
+    )
+    x = alt.X("p5:Q", title=quantity)
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
+    bars = base.mark_bar(size=12 if count > 1 else 16, cornerRadius=2, opacity=0.75).encode(x="q1:Q", x2="q3:Q")
+    medians = base.mark_tick(thickness=2, size=16 if count > 1 else 22, color=theme.INK).encode(
+        x="median:Q", color=alt.value(theme.INK)
+    )
+    ends = (base.mark_point(size=20, filled=True, opacity=0.7).encode(x=f"{end}:Q") for end in ("least", "most"))
+    left = f" {len(every) - MOST_ROWS:,} more groups are left out." if len(every) > MOST_ROWS else ""
+    return drawing.finish(
+        drawing.layered(whiskers, bars, medians, *ends),
+        f"Spread of the {quantity}",
+        f"Box: the middle half. Line: 5 % to 95 %. Tick: median. Dots: least and most.{left}",
+        height=len(groups) * (12 + 20 * count) + 16,
+    )
+
+
+def _box(model: str, box: Box) -> dict[str, Any]:
+    keys = ("least", "p5", "q1", "median", "q3", "p95", "most")
+    row = dict(zip(keys, box.quantiles, strict=True))
+    text = {key: numbers.significant(value) for key, value in row.items()}
+    return {
+        "model": model,
+        "group": box.group,
+        **{key: float(f"{value:.5g}") for key, value in row.items()},
+        "n": f"{box.n:,}",
+        "shown_median": text["median"],
+        "shown_half": f"{text['q1']} to {text['q3']}",
+        "shown_range": f"{text['least']} to {text['most']}",
+    }
+
+
+# --- slices and differences ------------------------------------------------------------------------
+
+
+def slices(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Forest plots of the gaps between slices and all other examples, those named and those discovered apart."""
+    made = (
+        _slice_forest(evaluation, model, found) for model in evaluation.models[:MOST_MODELS] for found in (False, True)
+    )
+    return drawing.stacked([chart for chart in made if chart is not None])
+
+
+def _slice_forest(evaluation: Evaluation, model: Evaluated, found: bool) -> alt.LayerChart | None:
+    own = [s for s in tables.ordered_slices(model) if s.discovered is found and s.gap is not None]
+    if not own:
+        return None
+    several = f", {model.name}" if len(evaluation.models) > 1 else ""
+    left = f" {len(own) - MOST_ROWS:,} more are in neither direction as far off." if len(own) > MOST_ROWS else ""
+    metric = tables.title(evaluation, tables.leading(evaluation))
+    return _forest(
+        [_slice_row(s) for s in own[:MOST_ROWS]],
+        ("Weak slices that were discovered" if found else "Slices that were named") + several,
+        f"{metric}: how much worse than on all other examples, with its interval. Right of the line is worse; "
+        f"colours hold after Holm's correction.{left}",
+        "worse than the rest by",
+    )
+
+
+def _slice_row(given: SliceScore) -> dict[str, Any]:
+    assert given.gap is not None
+    words = {"name": f"{tables.conditions(given.conditions)} ({given.n:,})", "verdict": given.verdict}
+    adjusted = tables.NONE if given.adjusted is None else numbers.p_value(given.adjusted)
+    return {**words, **_interval(given.gap), "adjusted": adjusted}
+
+
+def differences(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """Forest plot of the drops from the first model to the second, one panel a unit."""
+    found = [d for d in tables.whole_differences(evaluation) if isinstance(d.drop, Estimate)]
+    return drawing.stacked([_unit_forest(evaluation, unit, own) for unit, own in _by_unit(found)])
+
+
+def slice_differences(evaluation: Evaluation) -> alt.LayerChart | None:
+    """Forest plot of the drops from the first model to the second inside each slice."""
+    own = [d for d in evaluation.differences if d.conditions and isinstance(d.drop, Estimate)]
+    own.sort(key=lambda d: -d.drop.value if isinstance(d.drop, Estimate) else 0.0)
+    if not own:
+        return None
+    left = f" {len(own) - MOST_ROWS:,} more are left out." if len(own) > MOST_ROWS else ""
+    return _forest(
+        [_difference_row(evaluation, d) for d in own[:MOST_ROWS]],
+        "Difference by slice",
+        "Drop from the first model to the second inside each slice, on the same examples. Right of the line the second "
+        f"is worse.{left}",
+        "drop",
+    )
+
+
+def _by_unit(found: Sequence[Difference]) -> list[tuple[str, list[Difference]]]:
+    def unit(given: Difference) -> str:
+        return given.drop.unit if isinstance(given.drop, Estimate) else ""
+
+    ordered = sorted(found, key=lambda d: (unit(d) != "fraction", unit(d)))
+    return [(name, list(own)) for name, own in groupby(ordered, key=unit)]
+
+
+def _unit_forest(evaluation: Evaluation, unit: str, own: Sequence[Difference]) -> alt.LayerChart:
+    pairs = list(dict.fromkeys(f"from {d.first} to {d.second}" for d in own))
+    shown = f" in {unit}" if unit not in ("", "fraction") else ""
+    return _forest(
+        [_difference_row(evaluation, d) for d in own],
+        f"Difference by metric{shown}",
+        f"Drop {pairs[0] if len(pairs) == 1 else 'from the first model to the second'}, on the same examples. Left of "
+        "the line the second is better, right of it worse.",
+        "drop",
+    )
+
+
+def _difference_row(evaluation: Evaluation, given: Difference) -> dict[str, Any]:
+    assert isinstance(given.drop, Estimate)
+    where = f"{tables.conditions(given.conditions)} ({given.n:,})" if given.conditions else ""
+    metric = tables.title(evaluation, given.metric)
+    pairs = {(d.first, d.second) for d in evaluation.differences}
+    parts = (metric, f"{given.second} against {given.first}" if len(pairs) > 1 else "", where)
+    name = (
+        where
+        if where and len(pairs) < 2 and given.metric == tables.leading(evaluation)
+        else ", ".join(filter(None, parts))
+    )
+    adjusted = tables.NONE if given.adjusted is None else numbers.p_value(given.adjusted)
+    return {"name": name, "verdict": given.outcome, **_interval(given.drop), "adjusted": adjusted}
+
+
+def _interval(given: Estimate) -> dict[str, Any]:
+    """A difference to draw: fractions in percentage points."""
+    scale = 100 if given.unit == "fraction" else 1
+    low, high = drawing.finite(given.low, given.value), drawing.finite(given.high, given.value)
+    ends = {"low": scale * low, "value": scale * given.value, "high": scale * high}
+    return {**ends, "unit": "points" if scale == 100 else given.unit, "shown": tables.difference(given).whole}
+
+
+def _forest(rows: Rows, title: str, subtitle: str, x: str) -> alt.LayerChart:
+    import altair as alt
+
+    rows = [{**row, "name": name} for row, name in zip(rows, _unique(r["name"] for r in rows), strict=True)]
+    units = dict.fromkeys(r["unit"] for r in rows)
+    unit = next(iter(units))
+    base = alt.Chart(drawing.data(rows)).encode(
+        y=alt.Y("name:N", title=None, sort=[r["name"] for r in rows], axis=alt.Axis(labelLimit=250)),
+        color=drawing.colour("verdict", VERDICTS, [r["verdict"] for r in rows]),
+        tooltip=drawing.tips(**{"": "name", x: "shown", "p after Holm": "adjusted", "verdict": "verdict"}),
+    )
+    axis = alt.X("low:Q", title=f"{x}, {unit}" if unit else x, scale=alt.Scale(zero=True))
+    none = alt.Chart(drawing.data([{"x": 0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(x="x:Q")
+    spread = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=axis, x2="high:Q")
+    return drawing.finish(
+        drawing.layered(none, spread, base.mark_circle(size=85, opacity=1).encode(x="value:Q")),
+        title,
+        subtitle,
+        height=26 * len(rows) + 20,
+    )
+
+
+# --- robustness ------------------------------------------------------------------------------------
+
+
+def robustness(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
+    """The leading metric over the severity of each corruption, one panel a model."""
+    held = [m for m in evaluation.models if any(isinstance(c.score, Estimate) for c in m.corrupted)]
+    return drawing.stacked([_severities(evaluation, m) for m in held[:MOST_MODELS]])
+
+
+def _severities(evaluation: Evaluation, model: Evaluated) -> alt.LayerChart:
+    import altair as alt
+
+    names = [row.name for row in tables.corrupted_rows(model)]
+    rows = [_severity(c) for c in model.corrupted if isinstance(c.score, Estimate)]
+    colours = dict(zip(names, _cycle(), strict=False))
+    unit = next(c.score.unit for c in model.corrupted if isinstance(c.score, Estimate))
+    metric = tables.title(evaluation, tables.leading(evaluation))
+    base = alt.Chart(drawing.data(rows)).encode(
+        x=alt.X(
+            "severity:Q", title="severity (0 is clean)", axis=alt.Axis(values=list(range(6)), format="d", grid=False)
+        ),
+        color=drawing.colour("corruption", colours, [r["corruption"] for r in rows]),
+        tooltip=drawing.tips(corruption="corruption", severity="severity", score="shown"),
+    )
+    y = alt.Y("value:Q", title=f"{metric}, %" if unit == "fraction" else metric, scale=alt.Scale(zero=False))
+    dashes = {name: [[1, 0], [6, 3], [2, 2]][i // len(theme.SERIES) % 3] for i, name in enumerate(names)}
+    dash = alt.StrokeDash("corruption:N", legend=None, scale=alt.Scale(domain=names, range=list(dashes.values())))
+    spread = base.mark_rule(strokeWidth=1.4, opacity=0.45).encode(y=alt.Y("low:Q"), y2="high:Q")
+    several = f", {model.name}" if len(evaluation.models) > 1 else ""
+    return drawing.finish(
+        drawing.layered(spread, base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash),
+                        base.mark_circle(size=42, opacity=1).encode(y=y)),
+        f"Robustness{several}",
+        f"{metric} as the data get worse, one line a corruption, with {_level(evaluation)} intervals. "
+        "In the legend, what hurts most comes first.",
+        height=360,
+    )  # fmt: skip
+
+
+def _severity(given: Corrupted) -> dict[str, Any]:
+    assert isinstance(given.score, Estimate)
+    scale = 100 if given.score.unit == "fraction" else 1
+    low = drawing.finite(given.score.low, given.score.value)
+    high = drawing.finite(given.score.high, given.score.value)
+    ends = {"low": scale * low, "value": scale * given.score.value, "high": scale * high}
+    words = {"corruption": given.name.replace("_", " "), "severity": given.severity}
+    return {**words, **ends, "shown": tables.cell(given.score).whole}
+
+
+# --- colours and words -----------------------------------------------------------------------------
+
+
+def _cycle() -> Iterator[str]:
+    while True:
+        yield from theme.SERIES
+
+
+def _model_colours(evaluation: Evaluation) -> dict[str, str]:
+    return dict(zip((m.name for m in evaluation.models), _cycle(), strict=False))
+
+
+def _by_model(evaluation: Evaluation) -> alt.Color:
+    colours = _model_colours(evaluation)
+    return drawing.colour("model", colours, list(colours), legend=len(colours) > 1)
+
+
+def _scale(colours: Mapping[str, str], shown: Sequence[str]) -> alt.Scale:
+    import altair as alt
+
+    return alt.Scale(domain=list(shown), range=[colours[name] for name in shown])
+
+
+def _offset(evaluation: Evaluation) -> dict[str, Any]:
+    """Models side by side within a row."""
+    import altair as alt
+
+    names = [m.name for m in evaluation.models]
+    return {"yOffset": alt.YOffset("model:N", sort=names)} if len(names) > 1 else {}
+
+
+def _level(evaluation: Evaluation) -> str:
+    return f"{100 * evaluation.level:.3g} %"
+
+
+def _without(titles: Sequence[str], why: str) -> str:
+    return f" Left out ({why}): {', '.join(titles)}." if titles else ""
+
+
+def _four(value: float) -> float:
+    return round(float(value), 4)
+
+
+# --- saving ----------------------------------------------------------------------------------------
+
+CHARTS: Mapping[str, Callable[[Evaluation], alt.LayerChart | alt.VConcatChart | None]] = {
+    "scores": scores,
+    "radar": radar,
+    "differences": differences,
+    "slice_differences": slice_differences,
+    "confusion": confusion,
+    "confusion_share": confusion_share,
+    "classes": classes,
+    "roc": roc,
+    "pr": pr,
+    "reliability": reliability,
+    "boxes": boxes,
+    "slices": slices,
+    "robustness": robustness,
+}
+
+
+def save_figures(evaluation: Evaluation, folder: Path, formats: Iterable[str] = drawing.FORMATS) -> tuple[Path, ...]:
+    """Writes every chart whose data are present as ``folder/<name>.<format>``; needs no browser.
+
+    Raises `InvalidInput` for a format other than png, svg and pdf.
+    """
+    return drawing.save(((name, draw(evaluation)) for name, draw in CHARTS.items()), folder, formats)
