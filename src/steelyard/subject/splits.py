@@ -17,7 +17,18 @@ from steelyard.errors import InvalidInput, SteelyardError
 from steelyard.records import Contract, Overlap
 from steelyard.subject.contract import prepare
 
-__all__ = ["Encode", "Encoded", "Rows", "Split", "Splits", "overlaps", "read_split", "stratified", "write_split"]
+__all__ = [
+    "Encode",
+    "Encoded",
+    "Rows",
+    "Split",
+    "Splits",
+    "digests",
+    "overlaps",
+    "read_split",
+    "stratified",
+    "write_split",
+]
 
 Encode = Callable[[Sequence[str]], NDArray[Any]]  # n texts to an array whose first axis is n
 
@@ -209,10 +220,10 @@ def _carve(split: Split, count: int, seed: int) -> tuple[Split, Split]:
 
 def overlaps(splits: Splits, *, shown: int = 10) -> tuple[Overlap, ...]:
     """Exact duplicates of later splits in earlier ones (Q13): a test example seen in training proves nothing."""
-    digests = {name: _digests(split) for name, split in splits.items()}
+    known = {name: digests(split) for name, split in splits.items()}
     found = []
     for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        positions = np.flatnonzero(np.isin(digests[later], digests[earlier]))
+        positions = np.flatnonzero(np.isin(known[later], known[earlier]))
         if len(positions):
             found.append(
                 Overlap(
@@ -225,12 +236,12 @@ def overlaps(splits: Splits, *, shown: int = 10) -> tuple[Overlap, ...]:
     return tuple(found)
 
 
-def _digests(split: Split) -> NDArray[np.uint64]:
+def digests(split: Split) -> NDArray[np.uint64]:
     """One 64-bit digest per example; also the place where NaN in the data is met. Texts count as they read, not as encoded."""
     if split.texts is not None:
         contents = (text.encode("utf-8", "surrogatepass") for text in split.texts)
         return np.fromiter((_digest(content) for content in contents), dtype=np.uint64, count=len(split))
-    digests = np.empty(len(split), dtype=np.uint64)
+    found = np.empty(len(split), dtype=np.uint64)
     at = 0
     for chunk in split.chunks():
         if np.issubdtype(chunk.dtype, np.floating) and not np.isfinite(chunk).all():
@@ -239,9 +250,9 @@ def _digests(split: Split) -> NDArray[np.uint64]:
                 f"example {bad} of the data holds NaN or infinity: clean the data before measuring on it"
             )
         for row in np.ascontiguousarray(chunk):
-            digests[at] = _digest(row.tobytes())
+            found[at] = _digest(row.tobytes())
             at += 1
-    return digests
+    return found
 
 
 def _digest(content: bytes) -> int:
