@@ -323,6 +323,7 @@ class Sums:
     high: float = math.inf
     scale: Scale | None = None
     units: Literal["examples", "queries", "documents"] = "examples"
+    trials: Callable[[Floats], float] | None = None  # of the sums: what a value without spread stands on
 
     def value(self, on: Evidence) -> float:
         found = float(self.of_sums(sums(self._terms(on))))
@@ -333,7 +334,8 @@ class Sums:
     def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
         self.value(on)
         of = self._spread(on)
-        low, high = interval(of, low=self.low, high=self.high, level=level, scale=self.scale)
+        size = None if self.trials is None else self.trials(sums(self._terms(on)))
+        low, high = interval(of, low=self.low, high=self.high, level=level, scale=self.scale, size=size)
         return low, high, self._method(on.examples)
 
     def drop(self, of: Pair) -> Drop:

@@ -1,0 +1,338 @@
+"""Families of metrics of ranked scores: the area under the ROC curve, and the average precision.
+
+Two classes have the intervals of `steelyard.stats.auc`. Averages over classes, one against the rest, or over labels, leave
+out classes that have no positives or no negatives. The macro AUC's standard error is the infinitesimal jackknife: an
+example's placement (DeLong, DeLong and Clarke-Pearson 1988) in every class's area, summed. The macro average precision's
+is the delete-a-group jackknife (Kott 2001) over at most 100 groups of examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.metrics.examples import Examples, Undefined
+from steelyard.metrics.families import Drop, Ends, Evidence, Pair
+from steelyard.stats.auc import (
+    Ranked,
+    auc,
+    auc_interval,
+    auc_parts,
+    auc_supported,
+    average_precision,
+    average_precision_interval,
+    clustered_auc_interval,
+    paired_delong,
+    ranked,
+)
+from steelyard.stats.auc import _placements as placements
+from steelyard.stats.quantiles import normal_critical
+from steelyard.stats.sums import Spread, drop_interval, drop_p_value, interval
+
+__all__ = ["Auc", "AveragePrecision", "MacroAuc", "MacroAveragePrecision", "scored_classes"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_GROUPS = 100  # of the delete-a-group jackknife
+_LEAST = 12  # bisections of a level: p to one part in 4,000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Auc:
+    """The area under the ROC curve of a binary task."""
+
+    def value(self, on: Evidence) -> float:
+        found = auc(_ranked(on))
+        if found is None:
+            raise Undefined(_why(on.examples))
+        return found
+
+    def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
+        made, order = on.examples, _ranked(on)
+        found = (
+            auc_interval(order, level)
+            if made.clusters is None
+            else clustered_auc_interval(made.labels, _scores(made), made.clusters, level)
+        )
+        parts = auc_parts(order)
+        assert parts is not None
+        if found is None:
+            return 0.0, 1.0, "DeLong, and one cluster alone bounds nothing"
+        few = "" if auc_supported(order.positives, order.negatives, parts.value) else "; too few: coverage not shown"
+        return found[1], found[2], f"DeLong, score{' over clusters' if made.clusters is not None else ''}{few}"
+
+    def drop(self, of: Pair) -> Drop:
+        self.value(of.before), self.value(of.after)
+        before = of.before.examples
+        scores = _scores(before), _scores(of.after.examples)
+
+        @lru_cache(maxsize=256)
+        def asked(level: float) -> tuple[float, float, float]:
+            found = paired_delong(before.labels, *scores, level, clusters=before.clusters)
+            if found is None:
+                raise Undefined("undefined: one cluster alone bounds nothing")
+            return found.difference, found.low, found.high
+
+        return _drop_of(asked, of.n, "paired DeLong" + (" over clusters" if before.clusters is not None else ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AveragePrecision:
+    """The average precision of a binary task."""
+
+    def value(self, on: Evidence) -> float:
+        found = average_precision(_ranked(on))
+        if found is None:
+            raise Undefined(_why(on.examples))
+        return found
+
+    def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
+        made = on.examples
+        scores = _scores(made)
+        found = on.keep(
+            ("average precision", level),
+            lambda: average_precision_interval(
+                made.labels, scores, level, clusters=made.clusters, stratified=made.stratified
+            ),
+        )
+        assert found is not None
+        how = "clusters" if made.clusters is not None else ("classes" if made.stratified else "examples")
+        return found[1], found[2], f"Wilson, effective n by bootstrap of {how}"
+
+    def drop(self, of: Pair) -> Drop:
+        self.value(of.before), self.value(of.after)
+        return _jackknifed_drop(of)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MacroAuc:
+    """The mean area over classes, each against the rest (or over the labels of a multi-label task)."""
+
+    def value(self, on: Evidence) -> float:
+        return self._spread(on).value
+
+    def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
+        found = self._spread(on)
+        low, high = interval(found, low=0.0, high=1.0, level=level, size=_smallest(on.examples))
+        return low, high, _method("placements", on.examples)
+
+    def drop(self, of: Pair) -> Drop:
+        found = _difference(self._effects(of.before), self._effects(of.after), of.before.examples)
+        return _drop_of_spread(found, of.n, _method("paired placements", of.before.examples))
+
+    def _spread(self, on: Evidence) -> Spread:
+        value, effects = self._effects(on)
+        return _spread(value, effects, on.examples)
+
+    def _effects(self, on: Evidence) -> tuple[float, Floats]:
+        found: tuple[float, Floats] = on.keep("macro placements", lambda: _macro_placements(on.examples))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MacroAveragePrecision:
+    """The mean average precision over classes, each against the rest (or over the labels of a multi-label task)."""
+
+    def value(self, on: Evidence) -> float:
+        return self._left_out(on)[0]
+
+    def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
+        value, without = self._left_out(on)
+        low, high = interval(
+            _jackknife(value, without, len(on.examples)), low=0.0, high=1.0, level=level, size=_smallest(on.examples)
+        )
+        return low, high, f"effective n by jackknife over {len(without)} groups"
+
+    def drop(self, of: Pair) -> Drop:
+        return _jackknifed_drop(of)
+
+    def _left_out(self, on: Evidence) -> tuple[float, Floats]:
+        found: tuple[float, Floats] = on.keep(
+            "macro average precision", lambda: _macro_precisions(on.examples, _dealt(on.examples))
+        )
+        return found
+
+
+# --- classes, one against the rest ---------------------------------------------------------------------
+
+
+def scored_classes(made: Examples) -> list[tuple[int, Bools, Floats]]:
+    """(class, whether each example has it, its score) of every class that has both positives and negatives."""
+    scores = _scores(made)
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    flags = made.labels if made.labels.ndim == 2 else made.labels[:, None]
+    if made.task == "multiclass":
+        flags = flags == np.arange(scores.shape[1])
+    counts = flags.sum(axis=0)
+    usable = np.flatnonzero((counts > 0) & (counts < len(made)))
+    return [
+        (int(k), np.asarray(flags[:, k], dtype=np.bool_), np.ascontiguousarray(scores[:, k], dtype=np.float64))
+        for k in usable
+    ]
+
+
+def _macro_placements(made: Examples) -> tuple[float, Floats]:
+    """The macro area and each example's effect on it: centred placements over the size of the example's side."""
+    classes = scored_classes(made)
+    if not classes:
+        raise Undefined(_why(made))
+    areas, effects = [], np.zeros(len(made))
+    for _, positive, scores in classes:
+        area = auc(ranked(positive, scores))
+        assert area is not None
+        areas.append(area)
+        sides = np.where(positive, positive.sum(), (~positive).sum())
+        effects += (placements(positive, scores) - area) / sides
+    return math.fsum(areas) / len(areas), effects / len(areas)
+
+
+def _macro_precisions(made: Examples, groups: NDArray[np.int64]) -> tuple[float, Floats]:
+    """The macro average precision (of a binary task the one there is), and its values without each group."""
+    classes = scored_classes(made)
+    if not classes:
+        raise Undefined(_why(made))
+    values = np.array([_precisions(positive, scores, groups) for _, positive, scores in classes]).mean(axis=0)
+    return float(values[0]), values[1:]
+
+
+def _precisions(positive: Bools, scores: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Average precision of all examples, then without each group in turn."""
+    order = np.argsort(-scores, kind="stable")
+    hit, group, ordered = positive[order], groups[order], scores[order]
+    ends = np.append(np.flatnonzero(np.diff(ordered) != 0), len(ordered) - 1)
+    found = []
+    for left_out in range(-1, int(groups.max()) + 1):
+        kept = group != left_out
+        upto, picked = np.cumsum(hit & kept)[ends], np.cumsum(kept)[ends]
+        precision = np.divide(upto, picked, out=np.zeros(len(ends)), where=picked > 0)
+        found.append(float((np.diff(upto, prepend=0) * precision).sum() / max(int(upto[-1]), 1)))
+    return np.array(found)
+
+
+def _dealt(made: Examples) -> NDArray[np.int64]:
+    """Groups of about equal size: whole clusters, or examples dealt out in an order that is their own, not the file's."""
+    if made.clusters is not None:
+        codes = np.unique(made.clusters, return_inverse=True)[1]
+        return np.asarray(codes % _GROUPS, dtype=np.int64)
+    keys = made.labels.T if made.labels.ndim == 2 else made.labels[None]
+    order = np.lexsort((*np.atleast_2d(_scores(made).T), *keys))
+    groups = np.empty(len(made), dtype=np.int64)
+    groups[order] = np.arange(len(made)) % min(_GROUPS, len(made))
+    return groups
+
+
+def _smallest(made: Examples) -> float:
+    """The trials that a perfect score stands on: the smaller side of each class, averaged as a mean over classes is."""
+    sizes = np.array([min(positive.sum(), (~positive).sum()) for _, positive, _ in scored_classes(made)], dtype=float)
+    return float(len(sizes) ** 2 / np.sum(1 / sizes))
+
+
+# --- shared ------------------------------------------------------------------------------------------
+
+
+def _scores(made: Examples) -> NDArray[np.floating]:
+    assert made.scores is not None  # `table` asks no metric of scores where there are none
+    return made.scores
+
+
+def _ranked(on: Evidence) -> Ranked:
+    made = on.examples
+    found: Ranked = on.keep("ranked", lambda: ranked(made.labels, _scores(made)))
+    return found
+
+
+def _why(made: Examples) -> str:
+    if made.task != "binary":
+        return "undefined: no class has both positives and negatives"
+    return f"undefined: 0 {'negatives' if np.any(made.labels == 1) else 'positives'}"
+
+
+def _method(what: str, made: Examples) -> str:
+    return f"effective n by {what}" + (" over clusters" if made.clusters is not None else "")
+
+
+def _spread(value: float, effects: Floats, made: Examples) -> Spread:
+    """The standard error of a value from its examples' effects, summed within clusters."""
+    if made.clusters is not None:
+        effects = np.asarray(np.bincount(np.unique(made.clusters, return_inverse=True)[1], effects), dtype=np.float64)
+    n = len(effects)
+    error = math.sqrt(n / (n - 1) * math.fsum(effects**2)) if n > 1 else math.inf
+    return Spread(value=value, error=error, units=n, degrees=n - 1, clustered=made.clusters is not None)
+
+
+def _difference(first: tuple[float, Floats], second: tuple[float, Floats], made: Examples) -> Spread:
+    return _spread(first[0] - second[0], first[1] - second[1], made)
+
+
+def _jackknifed_drop(of: Pair) -> Drop:
+    """Both models without the same groups of examples."""
+    groups = _dealt(of.before.examples)
+    first, some = _macro_precisions(of.before.examples, groups)
+    second, others = _macro_precisions(of.after.examples, groups)
+    found = _jackknife(first - second, some - others, of.n)
+    return _drop_of_spread(found, of.n, f"Tango, effective counts by jackknife over {len(some)} groups")
+
+
+def _jackknife(value: float, without: Floats, n: int) -> Spread:
+    """The standard error of a value on n examples from its values without each group; t with groups less one."""
+    g = len(without)
+    error = math.sqrt((g - 1) / g * math.fsum((without - without.mean()) ** 2)) if g > 1 else math.inf
+    return Spread(value=value, error=error, units=n, degrees=g - 1, clustered=True)
+
+
+def _drop_of_spread(found: Spread, n: int, method: str) -> Drop:
+    def needed(limit: float, level: float) -> int | None:
+        return _needed(found.value, found.error, limit, level, n)
+
+    return Drop(
+        value=found.value,
+        interval=lambda level: drop_interval(found, reach=1.0, level=level),
+        p_value=partial(drop_p_value, found, reach=1.0),
+        needed=needed,
+        method=method,
+    )
+
+
+def _drop_of(asked: Callable[[float], tuple[float, float, float]], n: int, method: str) -> Drop:
+    """A drop known by its interval at any level: p is read off the interval, so that both always agree."""
+    value, low, high = asked(0.95)
+    error = (high - low) / (2 * normal_critical(0.95))
+
+    def ends(level: float) -> Ends:
+        return asked(level)[1:]
+
+    return Drop(
+        value=value,
+        interval=ends,
+        p_value=partial(_p_of_interval, ends, value),
+        needed=lambda limit, level: _needed(value, error, limit, level, n),
+        method=method,
+    )
+
+
+def _p_of_interval(ends: Callable[[float], Ends], value: float, limit: float) -> float:
+    """One-sided p of "the difference is at or beyond `limit`": from the level whose end just reaches it."""
+    if abs(limit) >= 1:
+        return 0.0 if limit > 0 else 1.0
+    under = value < limit
+    low, high = -12.0, math.log10(0.5)  # of the tail's probability
+    for _ in range(_LEAST * 2):
+        middle = (low + high) / 2
+        found = ends(1 - 2 * 10**middle)
+        reached = found[1] >= limit if under else found[0] <= limit
+        low, high = (middle, high) if reached else (low, middle)
+    p = 10 ** ((low + high) / 2)
+    return p if under else 1 - p
+
+
+def _needed(value: float, error: float, limit: float, level: float, n: int) -> int | None:
+    gap = limit - value
+    if gap <= 1e-12 or not math.isfinite(error):
+        return None
+    return max(1, math.ceil(n * (normal_critical(level) * error / gap) ** 2))
