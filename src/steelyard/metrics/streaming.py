@@ -102,7 +102,7 @@ class StreamingAreas:
 
     def compute(self) -> Areas | None:
         """Both areas with their bounds; None where there are no positives or no negatives."""
-        kept = self._counts[self._counts.any(axis=1)]
+        kept = self._counts[self._counts[:, 0] + self._counts[:, 1] > 0]
         negatives, positives = kept[:, 0], kept[:, 1]
         p, n = int(positives.sum()), int(negatives.sum())
         if not p or not n:
