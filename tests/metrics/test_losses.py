@@ -72,7 +72,8 @@ def test_info_nce_is_cross_entropy_over_the_partners():
     [
         (lambda: cross_entropies([[0.2, 0.8]], [2], "probabilities"), "label 2 of example 0"),
         (lambda: cross_entropies([[0.2, 0.8]], [0.5], "probabilities"), "label 0.5"),
-        (lambda: cross_entropies([[0.2, 0.8]], [0, 1], "probabilities"), "one per example"),
+        (lambda: cross_entropies([[0.2, 0.8]], [0, 1], "probabilities"), "one number per example"),
+        (lambda: cross_entropies([[0.2, 0.8]], ["cat"], "probabilities"), "one number per example"),
         (lambda: cross_entropies([[2.0, -1.0]], [0], "probabilities"), "declared probabilities"),
         (lambda: cross_entropies([[np.nan, 1.0]], [0], "logits"), "NaN"),
         (lambda: binary_cross_entropies([0.5, np.nan], [0, 1], "logits"), "output nan of example 1"),

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from steelyard.errors import InvalidInput
 from steelyard.metrics.classification import LARGEST_LOSS, log_losses, probabilities
 
-__all__ = ["binary_cross_entropies", "contrastive_losses", "cross_entropies", "info_nce_losses"]
+__all__ = ["binary_cross_entropies", "class_indices", "contrastive_losses", "cross_entropies", "info_nce_losses"]
 
 Floats = NDArray[np.float64]
 Declared = Literal["logits", "probabilities"]
@@ -32,16 +32,17 @@ def cross_entropies(outputs: ArrayLike, labels: ArrayLike, declared: Declared) -
     """
     values = np.asarray(outputs, dtype=np.float64)
     shares = probabilities(values, declared)
-    rows, true = np.arange(len(values)), _class_indices(labels, *values.shape)
+    rows, true = np.arange(len(values)), class_indices(labels, *values.shape)
     if declared == "logits":
         return np.minimum(-log_softmax(values, axis=1)[rows, true] + 0.0, LARGEST_LOSS)
     return log_losses(shares[rows, true])
 
 
-def _class_indices(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
+def class_indices(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
+    """Labels ``(n,)`` as class indices; raises `InvalidInput`, naming the first bad one, outside ``[0, classes)``."""
     true = np.asarray(labels)
-    if true.shape != (n,):
-        raise InvalidInput(f"labels must be one per example: got shape {true.shape} for {n} examples")
+    if true.shape != (n,) or true.dtype.kind not in "biuf":
+        raise InvalidInput(f"labels must be one number per example: got {true.dtype} {true.shape} for {n} examples")
     wrong = np.flatnonzero((true < 0) | (true >= classes) | (true != np.floor(true)))
     if len(wrong):
         raise InvalidInput(f"label {true[wrong[0]]} of example {wrong[0]} is not a class index from 0 to {classes - 1}")
