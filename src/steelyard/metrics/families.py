@@ -47,6 +47,7 @@ from steelyard.stats.sums import (
     drop_interval,
     drop_p_value,
     interval,
+    scale_of,
     side_by_side,
     spread,
     sums,
@@ -384,19 +385,18 @@ class Sums:
         return np.asarray(examples.clusters[first])
 
     def _method(self, examples: Examples) -> str:
-        words = {
-            "score": "effective n",
-            "log": "t on the logarithm",
-            "plain": "t",
-            "complement_log": "t on log(1 - value)",
-        }
-        scale = self.scale or ("score" if math.isfinite(self.high) and math.isfinite(self.low) else "log")
-        by = (
-            " over clusters"
-            if examples.clusters is not None
-            else ("" if self.units == "examples" else f" over {self.units}")
-        )
-        return f"{words[scale]}, infinitesimal jackknife{by}" if scale != "plain" else f"t{by}"
+        scale = self.scale or scale_of(self.low, self.high)
+        whose = "clusters" if examples.clusters is not None else self.units
+        over = "" if whose == "examples" else f" over {whose}"
+        return f"{_WORDS[scale]}{over}"
+
+
+_WORDS: dict[Scale, str] = {
+    "score": "Wilson, effective n by jackknife",
+    "log": "t on the logarithm, jackknife",
+    "complement_log": "t on log(1 - value), jackknife",
+    "plain": "t",
+}
 
 
 def _drop_ends(found: Spread, reach: float, plain: bool, level: float) -> Ends:
