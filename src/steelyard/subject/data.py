@@ -3,7 +3,8 @@
 Each reader returns :class:`Splits` of raw examples in the model's layout. Pictures stay uint8 (0-255), so
 the contract's ``scale``, ``mean`` and ``std`` say how they become inputs. A PyTorch Dataset gives tensors that
 are used as they come: there the contract's normalisation only describes what the Dataset already did, and should
-be left at its neutral default unless `predict` is to start from pictures.
+be left at its neutral default unless `predict` is to start from pictures. Texts are kept as they were written, beside
+what the subject's ``encode`` makes of them (see `steelyard.subject.text`).
 """
 
 from __future__ import annotations
@@ -23,18 +24,35 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.records import Contract, Scalar
 from steelyard.subject.contract import read_picture
-from steelyard.subject.splits import Split, Splits
+from steelyard.subject.splits import Encode, Split, Splits
+from steelyard.subject.text import (
+    class_indices,
+    class_names,
+    holds_texts,
+    is_number,
+    text_column,
+    text_file,
+    text_folder,
+)
 
 __all__ = ["dataset", "digits", "idx", "image_folder", "npz", "read_data", "table"]
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
-def read_data(words: str, contract: Contract, *, seed: int = 0, options: Mapping[str, Scalar] | None = None) -> Splits:
-    """The splits that `words` name: ``digits``, a folder, an .npz, .csv or .parquet file.
+def read_data(
+    words: str,
+    contract: Contract,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Scalar] | None = None,
+    encode: Encode | None = None,
+) -> Splits:
+    """The splits that `words` name: ``digits``, a folder, an .npz, .csv, .parquet, .tsv or .txt file.
 
-    A folder holds either idx files (MNIST, Fashion-MNIST) or one folder of pictures per class, directly or under
-    ``train`` and ``val``/``test``. Raises `InvalidInput` where nothing readable is there.
+    A folder holds idx files (MNIST, Fashion-MNIST), files of texts (``train.tsv`` or ``train.txt``), or one folder of
+    pictures per class, directly or under ``train`` and ``val``/``test``. With `encode`, the subject's way from texts to
+    inputs, a table is one of texts. Raises `InvalidInput` where nothing readable is there.
     """
     options = options or {}
     if words == "digits":
@@ -43,14 +61,27 @@ def read_data(words: str, contract: Contract, *, seed: int = 0, options: Mapping
     if not path.exists():
         raise InvalidInput(f"no such data: {words} (give 'digits', a folder, or an .npz, .csv or .parquet file)")
     if path.is_dir():
-        if any(path.glob("*-images-idx3-ubyte*")):
-            return idx(path, labels=contract.labels, seed=seed)
-        return image_folder(path, contract, seed=seed)
+        return _folder(path, contract, seed, encode)
+    return _file(path, contract, seed, options, encode)
+
+
+def _folder(path: Path, contract: Contract, seed: int, encode: Encode | None) -> Splits:
+    if any(path.glob("*-images-idx3-ubyte*")):
+        return idx(path, labels=contract.labels, seed=seed)
+    if holds_texts(path):
+        return text_folder(path, encode=encode, labels=contract.labels, seed=seed)
+    return image_folder(path, contract, seed=seed)
+
+
+def _file(path: Path, contract: Contract, seed: int, options: Mapping[str, Scalar], encode: Encode | None) -> Splits:
     if path.suffix == ".npz":
         return npz(path, labels=contract.labels, seed=seed)
     if path.suffix in (".csv", ".parquet"):
-        return table(path, label=options.get("label"), labels=contract.labels, seed=seed)
-    raise InvalidInput(f"cannot read data from {words}: give a folder, or an .npz, .csv or .parquet file")
+        label, text = options.get("label"), options.get("text")
+        return table(path, label=label, text=text, labels=contract.labels, seed=seed, encode=encode)
+    if path.suffix in (".tsv", ".txt"):
+        return text_file(path, encode=encode, labels=contract.labels, seed=seed)
+    raise InvalidInput(f"cannot read data from {path}: give a folder, or an .npz, .csv or .parquet file")
 
 
 def digits(*, seed: int = 0) -> Splits:
@@ -198,29 +229,35 @@ def _positions(*splits: Split) -> tuple[str, ...]:
     return tuple(str(i) for i in range(max((int(s.labels.max()) for s in splits if len(s)), default=-1) + 1))
 
 
-def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed: int = 0) -> Splits:
-    """A CSV or Parquet file: numeric feature columns and one label column (default: the last).
+def table(
+    path: Path,
+    *,
+    label: Scalar = None,
+    text: Scalar = None,
+    labels: Sequence[str] = (),
+    seed: int = 0,
+    encode: Encode | None = None,
+) -> Splits:
+    """A CSV or Parquet file: one label column (default: the last) and numeric features, or one column of texts to `encode`.
 
     A first CSV row that holds a number is data, not a header; columns are then named by position. A column called
-    ``split`` with the values train, validation (or val) and test decides the split.
+    ``split`` with the values train, validation (or val) and test decides the split. Among texts, a column called
+    ``label`` is the label wherever it stands.
     """
     columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     names = [n for n in columns if n != "split"]
-    name = names[-1] if label is None else str(label)
+    name = _label_column(columns, names, encode is not None) if label is None else str(label)
     if name not in columns:
         raise InvalidInput(f"{path} has no column {name!r}; it has {', '.join(names)}")
-    classes = tuple(labels) or _class_names(columns[name])
-    index = {c: i for i, c in enumerate(classes)}
-    unknown = next((v for v in columns[name] if v not in index), None)
-    if unknown is not None:
-        raise InvalidInput(f"{path}: label {unknown!r} is not among the declared classes {', '.join(classes)}")
+    classes = tuple(labels) or class_names(columns[name])
     features = [n for n in names if n != name]
     if not features:
         raise InvalidInput(f"{path} has no column but the label {name!r}: features are needed")
-    everything = Split(
-        raw=np.stack([_numbers(path, n, columns[n]) for n in features], axis=1),
-        labels=np.array([index[v] for v in columns[name]], dtype=np.int32),
-    )
+    if encode is not None:
+        texts = columns[text_column(path, columns, label=name, text=None if text is None else str(text))]
+        everything = Split.of_texts(texts, class_indices(path, columns[name], classes), encode)
+    else:
+        everything = _features(path, columns, features, name, classes)
     if "split" not in columns:
         return Splits.of(everything, labels=classes, seed=seed)
     parts = _named_splits(path, everything, columns["split"])
@@ -229,10 +266,27 @@ def table(path: Path, *, label: Scalar = None, labels: Sequence[str] = (), seed:
     )
 
 
-def _class_names(cells: Sequence[str]) -> tuple[str, ...]:
-    """Sorted, numbers by their value: 10 comes after 9."""
-    names = set(cells)
-    return tuple(sorted(names, key=float) if all(map(_is_number, names)) else sorted(names))
+def _label_column(columns: Mapping[str, Sequence[str]], names: Sequence[str], texts: bool) -> str:
+    """The last column; among texts the one called label, or the first of two where the last alone holds words."""
+    if not texts:
+        return names[-1]
+    if "label" in names:
+        return "label"
+    numeric = [all(map(is_number, columns[name])) for name in names]
+    return names[0] if numeric == [True, False] else names[-1]
+
+
+def _features(
+    path: Path, columns: Mapping[str, Sequence[str]], features: Sequence[str], label: str, classes: Sequence[str]
+) -> Split:
+    index = {c: i for i, c in enumerate(classes)}
+    unknown = next((v for v in columns[label] if v not in index), None)
+    if unknown is not None:
+        raise InvalidInput(f"{path}: label {unknown!r} is not among the declared classes {', '.join(classes)}")
+    return Split(
+        raw=np.stack([_numbers(path, n, columns[n]) for n in features], axis=1),
+        labels=np.array([index[v] for v in columns[label]], dtype=np.int32),
+    )
 
 
 def _named_splits(path: Path, everything: Split, named: Sequence[str]) -> dict[str, Split]:
@@ -263,7 +317,7 @@ def _csv(path: Path) -> dict[str, list[str]]:
     ragged = next(((n, row) for n, row in lines if len(row) != width), None)
     if ragged is not None:
         raise InvalidInput(f"{path}: line {ragged[0]} has {len(ragged[1])} fields, the first has {width}")
-    headless = any(_is_number(cell) for cell in rows[0])
+    headless = any(is_number(cell) for cell in rows[0])
     names = [str(i) for i in range(width)] if headless else rows[0]
     body = rows if headless else rows[1:]
     if len(set(names)) < width:
@@ -285,19 +339,11 @@ def _parquet(path: Path) -> dict[str, list[str]]:
     return {n: [str(v) for v in content.column(n).to_pylist()] for n in content.column_names}
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> NDArray[np.float32]:
     try:
         return np.array(cells, dtype=np.float32)
     except ValueError:
-        row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+        row = next(i for i, cell in enumerate(cells) if not is_number(cell))
         raise InvalidInput(
             f"{path}: column {name!r} holds {cells[row]!r} in data row {row + 1}; features must be numbers"
         ) from None
@@ -316,10 +362,10 @@ class _Items:
         return np.stack([np.asarray(self._items[int(i)][0]) for i in np.atleast_1d(index)])
 
 
-def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits:
+def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0, encode: Encode | None = None) -> Splits:
     """Splits from a map-style PyTorch Dataset of ``(input, class index)``, or a tuple of two or three of them.
 
-    One Dataset is split 6:2:2; two are (train, test); three are (train, validation, test).
+    Inputs that are strings are texts to `encode`. One Dataset is split 6:2:2; two are (train, test); three are (train, validation, test).
     """
     if isinstance(source, Splits):
         source.check()
@@ -329,7 +375,7 @@ def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits
         raise InvalidInput(
             f"the data function returned {type(source).__name__}: return a Dataset with a length, or (train, [validation,] test)"
         )
-    splits = [_items(p) for p in parts]
+    splits = [_items(p, encode) for p in parts]
     return Splits.of(
         splits[0],
         validation=splits[1] if len(splits) == 3 else None,
@@ -339,7 +385,7 @@ def dataset(source: Any, *, labels: Sequence[str] = (), seed: int = 0) -> Splits
     )
 
 
-def _items(items: Any) -> Split:
+def _items(items: Any, encode: Encode | None) -> Split:
     targets = getattr(items, "targets", None)  # torchvision's sets know their labels without decoding
     try:
         if targets is None:
@@ -351,7 +397,10 @@ def _items(items: Any) -> Split:
         raise InvalidInput(
             f"the Dataset has {len(items)} items and {len(labels)} labels of type {labels.dtype}: one class index each is needed"
         )
-    return Split(raw=_Items(items), labels=_class_indices("the Dataset", labels))
+    indices = _class_indices("the Dataset", labels)
+    if encode is not None and len(items) and isinstance(items[0][0], str):
+        return Split.of_texts([items[i][0] for i in range(len(items))], indices, encode)
+    return Split(raw=_Items(items), labels=indices)
 
 
 DataSource = str | Callable[[], Any]

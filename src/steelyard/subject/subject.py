@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steelyard.errors import InvalidInput, SteelyardError
 from steelyard.records import Contract, Scalar
 from steelyard.subject.data import dataset, read_data
-from steelyard.subject.splits import Splits
+from steelyard.subject.splits import Encode, Splits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,13 +25,16 @@ class Subject:
     ``model`` is a PyTorch module, or a path to an .onnx, .xml (OpenVINO IR) or .pt2 file. ``data`` is the words for
     a data set (see `steelyard.subject.data.read_data`) or a function returning a PyTorch Dataset, a tuple of two or
     three of them, or `Splits`; being a function, it costs nothing in processes that only run the model. ``fit``, where
-    given, trains ``model`` in place; it is called once, and the weights are kept in the run folder.
+    given, trains ``model`` in place; it is called once, and the weights are kept in the run folder. ``encode``, for
+    models of texts, makes raw examples ``(n, *contract.shape)`` from n strings: tokens' numbers, cut and padded, say. It must
+    give the same for the same text in every process.
     """
 
     model: nn.Module | Path
     contract: Contract
     data: str | Callable[[], Any] | None = None
     fit: Callable[[Any, Splits], None] | None = None
+    encode: Encode | None = None
     seed: int = 0
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
@@ -40,7 +43,7 @@ class Subject:
         if self.data is None:
             raise InvalidInput("this subject has no data: give --data, or data=... in the subject")
         if isinstance(self.data, str):
-            return read_data(self.data, self.contract, seed=self.seed, options=self.options)
+            return read_data(self.data, self.contract, seed=self.seed, options=self.options, encode=self.encode)
         try:
             source = self.data()
         except SteelyardError:
@@ -49,4 +52,4 @@ class Subject:
             raise InvalidInput(
                 f"the data function failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
-        return dataset(source, labels=self.contract.labels, seed=self.seed)
+        return dataset(source, labels=self.contract.labels, seed=self.seed, encode=self.encode)
