@@ -159,6 +159,35 @@ def test_equal_answers_keep_an_honest_interval(right, n):
     assert of.high - of.low > 1 / (n + 1) / 2
 
 
+@pytest.mark.parametrize(("bend", "scaled", "n"), [(1.5, 1.5, 2000), (1.5, 3.0, 1000), (1.5, 1.2, 1000)])
+def test_the_difference_of_two_models_covers_the_truth(bend, scaled, n):
+    scores = (np.arange(1_000_000) + 0.5) / 1_000_000 * 0.998 + 0.001
+    truth = expit(logit(scores) / bend)
+
+    def error(confidence):
+        gaps = np.bincount(np.ceil(confidence * 15).astype(int), weights=truth - confidence)
+        return np.abs(gaps).sum() / len(scores)
+
+    expected = error(scores) - error(expit(logit(scores) / scaled))
+    held = 0
+    for seed in range(150):
+        some, right = binary(n, seed, bend)
+        value, low, high = c.calibration_drop((some, right), (expit(logit(some) / scaled), right))
+        assert -1 <= low <= value <= high <= 1
+        held += low <= expected <= high
+    assert held / 150 >= 0.89
+
+
+def test_the_difference_does_not_collapse_where_nothing_changed():
+    scores, right = binary(500)
+    value, low, high = c.calibration_drop((scores, right), (scores, right))
+    assert value == 0
+    assert high == pytest.approx(-low)
+    assert high > 0.01
+    with pytest.raises(InvalidInput, match="same examples; got 500, 499"):
+        c.calibration_drop((scores, right), (scores[1:], right[1:]))
+
+
 def test_too_few_examples_are_said():
     scores, right = binary(890)
     assert not c.calibration_supported(c.reliability(scores, right))

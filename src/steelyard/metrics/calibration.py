@@ -45,6 +45,7 @@ __all__ = [
     "brier_parts",
     "brier_terms",
     "calibrated",
+    "calibration_drop",
     "calibration_error",
     "calibration_supported",
     "class_wise",
@@ -234,6 +235,46 @@ def calibration_error(of: Reliability, level: float = 0.95) -> CalibrationError:
         noise=noise,
         n=int(counts.sum()),
     )
+
+
+def calibration_drop(
+    first: tuple[ArrayLike, ArrayLike],
+    second: tuple[ArrayLike, ArrayLike],
+    edges: ArrayLike | None = None,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """``(value, low, high)`` of the first model's binned ECE less the second's, on the same examples.
+
+    Each model is a pair ``(confidence, right)``; the value is the difference of the debiased errors. Their two intervals
+    are joined by square-and-add (Zou and Donner 2008) with the correlation of the examples' effects where that is
+    negative, else with none: a positive one could not be relied on in simulations. At 95 % it covers 92 to 98 % where the
+    models' gaps are unlike, up to 100 % where they are alike; it does not collapse where nothing changed.
+    """
+    one, other = (reliability(*model, edges) for model in (first, second))
+    if sum(one.counts) != sum(other.counts):
+        raise InvalidInput(f"a paired comparison needs the same examples; got {sum(one.counts)}, {sum(other.counts)}")
+    a, b = calibration_error(one, level), calibration_error(other, level)
+    alike = min(0.0, _correlation(_effects(*first, one), _effects(*second, other)))
+    value = a.debiased - b.debiased
+    low = value - _joined(a.debiased - a.low, b.high - b.debiased, alike)
+    return value, max(-1.0, low), min(1.0, value + _joined(a.high - a.debiased, b.debiased - b.low, alike))
+
+
+def _joined(one: float, other: float, correlation: float) -> float:
+    return math.sqrt(one * one + other * other - 2 * correlation * one * other)
+
+
+def _effects(confidence: ArrayLike, right: ArrayLike, of: Reliability) -> Floats:
+    """What each example adds to the plug-in ECE: its gap, in the direction of its bin's."""
+    shares = _shares(confidence)
+    directions = np.sign(np.array(of.right) - of.confidence.value())
+    return np.asarray((_answers(right) - shares) * directions[_places(shares, np.array(of.edges))])
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    scale = math.sqrt(float(one @ one) * float(other @ other))
+    return float(one @ other) / scale if scale > 0 else 0.0
 
 
 def calibration_supported(of: Reliability) -> bool:
