@@ -32,7 +32,10 @@ def test_bits_per_byte_do_not_depend_on_the_tokens():
 
 
 def test_no_bytes_is_undefined_and_a_huge_loss_infinite():
-    assert np.isnan(q.bits_per_byte(sums(q.byte_terms([-1.0], [0]))))
+    none = sums(q.byte_terms([-1.0], [0]))
+    assert np.isnan(q.bits_per_byte(none))
+    assert q.bytes_undefined(none) == "undefined: the tokens stand for no bytes"
+    assert q.bytes_undefined(sums(q.byte_terms([-1.0], [2]))) is None
     assert q.perplexity(sums(q.token_terms([-1e4]))) == math.inf
 
 

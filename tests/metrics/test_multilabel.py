@@ -71,7 +71,9 @@ def test_averages_match_sklearn_over_the_defined_labels(kind, beta, pair):
 def test_samples_average_leaves_out_examples_without_labels_or_predictions(kind, pair):
     y, p = pair
     kept = (y | p).any(1)
-    value = mean(sums(m.sample_terms(y, p, kind)))
+    total = sums(m.sample_terms(y, p, kind))
+    value = mean(total)
+    assert (m.samples_undefined(total) is None) == kept.any()
     if kept.any():
         assert value == pytest.approx(FUNCTIONS[kind](*two_columns(y[kept], p[kept]), "samples", 1.0))
     else:

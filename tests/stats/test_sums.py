@@ -273,8 +273,51 @@ def test_intervals_stay_in_the_range_around_the_value_and_have_width(value, erro
 def test_p_agrees_with_the_interval(value, error, units, clustered, reach):
     of = Spread(value=value, error=error, units=units, degrees=units - 1, clustered=clustered)
     low, high = drop_interval(of, reach=reach)
-    assert -reach <= low <= high <= reach
+    assert -reach <= low <= value <= high <= reach
     if math.isfinite(high) and -0.999 < low < high < 0.999 and error > 1e-6:
         assert drop_p_value(of, high, reach=reach) == pytest.approx(0.025, rel=1e-3)
         assert drop_p_value(of, low, reach=reach) == pytest.approx(0.975, rel=1e-3)
     assert drop_p_value(of, reach, reach=reach) in (0.0, 0.5)
+
+
+def nested_changes(rng, clusters):
+    """Right answers of two models: 20 examples a cluster, of which some clusters are easier and change more."""
+    base = np.repeat(rng.beta(8, 2, clusters), 20)
+    fall = 0.05 + np.repeat(rng.uniform(-0.05, 0.05, clusters), 20)
+    first = rng.random(len(base)) < base
+    return first, np.where(rng.random(len(base)) < fall, False, first)
+
+
+def test_paired_intervals_of_clusters_cover_the_truth():
+    rng = np.random.default_rng(7)
+    ids, truth, held = np.repeat(np.arange(40), 20), 0.8 * 0.05, 0
+    for _ in range(400):
+        first, second = (mean_terms(right.astype(float)) for right in nested_changes(rng, 40))
+        low, high = drop_interval(spread(side_by_side(first, second), difference(ratio), clusters=ids), reach=1)
+        held += low <= truth <= high
+    assert 0.92 <= held / 400 <= 0.985
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_paired_intervals_of_scores_between_0_and_1_cover_the_truth(share):
+    rng = np.random.default_rng(8)
+    held = 0
+    for _ in range(500):
+        first = rng.beta(2, 1, 200)
+        second = np.where(rng.random(200) < share, 0.9 * first + 0.1 * (rng.random(200) < 0.5), first)
+        drop = spread(side_by_side(mean_terms(first), mean_terms(second)), difference(ratio))
+        low, high = drop_interval(drop, reach=1)
+        held += low <= share * (0.1 * 2 / 3 - 0.05) <= high
+    assert 0.92 <= held / 500 <= 0.975
+
+
+def test_scores_in_0_to_1_keep_their_own_spread():
+    # one label of twenty wrong now and then: far less spread than whole examples right or wrong
+    rng = np.random.default_rng(9)
+    held, widths = 0, []
+    for _ in range(500):
+        low, high = interval(spread(mean_terms(rng.binomial(20, 0.02, 200) / 20), ratio), low=0, high=1)
+        held += low <= 0.02 <= high
+        widths.append(high - low)
+    assert 0.92 <= held / 500 <= 0.975
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * math.sqrt(0.02 * 0.98 / 4000), rel=0.05)

@@ -11,9 +11,10 @@ of the population at these bin edges, not the error of the unbinned scores, whic
 without assumptions. The plug-in value is biased upwards: a perfectly calibrated model shows an ECE too (Bröcker 2012;
 Kumar, Liang and Ma 2019). :func:`calibration_error` gives the plug-in value, the value less its bias, and an interval.
 
-Coverage of that interval in simulations at 95 % (``top``-heavy, ``high`` and uniform confidences; calibrated, over-confident,
-shifted, wavy and one bad bin; 15 bins): 93 to 98 % from 1,000 examples on, nearer 95 % the larger the error is against its
-noise; 95 to 100 % for 100 to 300 examples, where the interval is wide. :func:`calibration_supported` says which.
+Coverage of that interval at 95 % with 15 bins, simulated for top-heavy, very high and uniform confidences that are
+calibrated, over-confident, shifted, wavy or wrong in one bin (500 repeats each): 95 to 100 % for 100 and 300 examples, where
+the interval is wide; 93 to 99 % for 1,000; 93 to 98 % for 10,000. The lowest are those with one bad bin among calibrated
+ones. :func:`calibration_supported` says whether there are enough.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import log_softmax, ndtr, softmax
+from scipy.special import ndtr, softmax
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics.classification import LARGEST_LOSS, probabilities
@@ -65,7 +66,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _BINS = 15
-_PER_BIN = 60  # examples per filled bin from which coverage was seen to be nominal
+_PER_BIN = 60  # examples per filled bin from which coverage was seen to come near its level
 _HOTTEST = 20.0  # temperatures searched: 1/20 to 20
 
 
@@ -247,7 +248,7 @@ def calibration_drop(
 
     Each model is a pair ``(confidence, right)``; the value is the difference of the debiased errors. Their two intervals
     are joined by square-and-add (Zou and Donner 2008) with the correlation of the examples' effects where that is
-    negative, else with none: a positive one could not be relied on in simulations. At 95 % it covers 92 to 98 % where the
+    negative, else with none: a positive one could not be relied on in simulations. At 95 % it covers 92 to 99 % where the
     models' gaps are unlike, up to 100 % where they are alike; it does not collapse where nothing changed.
     """
     one, other = (reliability(*model, edges) for model in (first, second))
@@ -278,7 +279,7 @@ def _correlation(one: Floats, other: Floats) -> float:
 
 
 def calibration_supported(of: Reliability) -> bool:
-    """Whether there are enough examples for the interval's coverage to be nominal rather than more: 60 per filled bin.
+    """Whether there are 60 examples per filled bin; with fewer the interval covers more than it says, and is wide.
 
     >>> calibration_supported(reliability([0.9] * 50, [1] * 50))
     False
@@ -463,14 +464,15 @@ def fit_temperature(outputs: ArrayLike, labels: ArrayLike, declared: Declared) -
     """
     logits = _logits(outputs, declared)
     true = class_indices(labels, *logits.shape)
-    rows = np.arange(len(logits))
-    centred = logits - logits[rows, true][:, None]
+    below = logits - logits.max(axis=1, keepdims=True)
+    own = below[np.arange(len(below)), true]
 
     def slope(coldness: float) -> float:
-        return float(np.einsum("ij,ij->i", softmax(coldness * centred, axis=1), centred).mean())
+        powers = np.exp(coldness * below)
+        return float((np.einsum("ij,ij->i", powers, below) / powers.sum(axis=1) - own).mean())
 
     def nll(coldness: float) -> float:
-        return float(-log_softmax(coldness * centred, axis=1)[rows, true].mean()) + 0.0
+        return float((np.log(np.exp(coldness * below).sum(axis=1)) - coldness * own).mean())
 
     best, at_limit = _root(slope, 1 / _HOTTEST, _HOTTEST)
     return Temperature(value=1 / best, nll_before=nll(1.0), nll_after=nll(best), n=len(logits), at_limit=at_limit)

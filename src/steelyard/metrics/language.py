@@ -24,6 +24,7 @@ __all__ = [
     "answer_tokens",
     "bits_per_byte",
     "byte_terms",
+    "bytes_undefined",
     "exact_matches",
     "normalised_answer",
     "perplexity",
@@ -83,6 +84,15 @@ def bits_per_byte(sums: Floats) -> Floats:
     0.5
     """
     return mean(sums)
+
+
+def bytes_undefined(sums: Floats) -> str | None:
+    """Why bits per byte of these sums ``(2,)`` are undefined, or None.
+
+    >>> bytes_undefined(byte_terms([-1.0], [0]).sum(0))
+    'undefined: the tokens stand for no bytes'
+    """
+    return None if sums[1] > 0 else "undefined: the tokens stand for no bytes"
 
 
 def _surprisals(log_probabilities: ArrayLike) -> Floats:

@@ -30,12 +30,22 @@ def cross_entropies(outputs: ArrayLike, labels: ArrayLike, declared: Declared) -
     >>> cross_entropies([[2.0, 2.0], [1000.0, 0.0]], [0, 1], "logits").round(3)
     array([ 0.693, 15.942])
     """
+    if declared == "probabilities":
+        shares = probabilities(outputs, declared)
+        return log_losses(shares[np.arange(len(shares)), class_indices(labels, *shares.shape)])
+    logits = _finite_rows(outputs)
+    true = class_indices(labels, *logits.shape)
+    below = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(below).sum(axis=1)) - below[np.arange(len(below)), true]
+    return np.asarray(np.minimum(losses, LARGEST_LOSS) + 0.0)
+
+
+def _finite_rows(outputs: ArrayLike) -> Floats:
     values = np.asarray(outputs, dtype=np.float64)
-    shares = probabilities(values, declared)
-    rows, true = np.arange(len(values)), class_indices(labels, *values.shape)
-    if declared == "logits":
-        return np.minimum(-log_softmax(values, axis=1)[rows, true] + 0.0, LARGEST_LOSS)
-    return log_losses(shares[rows, true])
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise InvalidInput(f"outputs must have one row per example and two or more classes; got shape {values.shape}")
+    _refuse(~np.isfinite(values), values, "output", "is not finite")
+    return values
 
 
 def class_indices(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:

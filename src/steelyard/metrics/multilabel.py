@@ -27,6 +27,7 @@ __all__ = [
     "labels_undefined",
     "per_label",
     "sample_terms",
+    "samples_undefined",
     "subset_terms",
 ]
 
@@ -137,6 +138,15 @@ def sample_terms(labels: ArrayLike, predicted: ArrayLike, kind: Kind = "f", beta
     tp, fp, fn = (part.sum(1, dtype=np.float64) for part in (true & guess, ~true & guess, true & ~guess))
     scores = _score(tp, fp, fn, kind, beta)
     return mean_terms(np.nan_to_num(scores), ~np.isnan(scores))
+
+
+def samples_undefined(sums: Floats) -> str | None:
+    """Why the mean over examples of these sums ``(2,)`` is undefined, or None.
+
+    >>> samples_undefined(sample_terms([[0, 0]], [[0, 0]]).sum(0))
+    'undefined: no example has labels or predictions'
+    """
+    return None if sums[1] > 0 else "undefined: no example has labels or predictions"
 
 
 def _score(tp: Floats, fp: Floats, fn: Floats, kind: Kind, beta: float) -> Floats:

@@ -296,10 +296,15 @@ def _error(effects: Floats, groups: NDArray[np.int64]) -> tuple[float, int]:
     degrees = len(effects) - len(sizes)
     if degrees < 1:
         return math.inf, 0
-    means = np.array([exact_sum(effects[groups == group]) for group in range(len(sizes))]) / sizes
-    means[sizes == 1] = exact_sum(effects) / len(effects)
+    means = np.where(sizes > 1, _group_totals(effects, groups) / sizes, exact_sum(effects) / len(effects))
     factors = np.where(sizes > 1, sizes / np.maximum(sizes - 1, 1), 1.0)
     return math.sqrt(exact_sum(factors[groups] * (effects - means[groups]) ** 2)), degrees
+
+
+def _group_totals(effects: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Sums per group, added from small to large so that no order of examples matters."""
+    order = np.lexsort((effects, groups))
+    return np.asarray(np.add.reduceat(effects[order], np.flatnonzero(np.diff(groups[order], prepend=-1))))
 
 
 def _jump(moves: Floats) -> float | None:
