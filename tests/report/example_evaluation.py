@@ -673,7 +673,7 @@ def clothes_compared() -> Evaluation:
         metric="accuracy",
         first=old.name,
         second=new.name,
-        drop=number("accuracy_drop", "fraction", (low + high) / 2, (high - low) / 2, 10_000, "Tango"),
+        drop=number("accuracy_drop", "fraction", -(low + high) / 2, (high - low) / 2, 10_000, "Tango"),
         n=10_000,
         p_value=1e-12,
         adjusted=1e-12,

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import html
-import json
-import re
-import shutil
 import subprocess
 import sys
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from report.reading import CHROMIUM, Reader, browse, complaints, told, words
 from steelyard.records import RunRecords
 from steelyard.report import charts
 from steelyard.report.html import render_html
 
 KINDS = ("full", "interrupted", "benchmark", "nothing_passed")
-CHROMIUM = shutil.which("chromium")
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=15000",
-    "--window-size=1400,1500",
-    "--dump-dom",
-)
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Collects tags, ids and links, and checks that every element is closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.fetches: list[str] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        given = dict(attrs)
-        self.ids += [given["id"]] if given.get("id") else []
-        self.links += [given["href"]] if tag == "a" and given.get("href") else []
-        self.fetches += [value for name, value in attrs if name in ("src", "href", "srcset") and tag != "a" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,12 +44,6 @@ def test_what_the_user_named_is_escaped(pages: dict[str, str], kind: str) -> Non
     assert "<b>ankle" not in page
     assert "fashion <mnist>" not in page
     assert kind == "benchmark" or "fashion &lt;mnist&gt;" in page
-
-
-def words(page: str) -> str:
-    """The page's visible text, without scripts and tags."""
-    body = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
 
 
 def test_full_run_says_it_all(pages: dict[str, str]) -> None:
@@ -204,47 +148,6 @@ def test_the_page_is_a_pure_function(example: ModuleType, runs: dict[str, RunRec
 
 # --- in a browser ----------------------------------------------------------------------------------
 
-PROBE = """<!doctype html><body><iframe id="page" src="page.html" style="width:{width}px;height:1400px;border:0"></iframe>
-<script>
-const frame = document.getElementById("page");
-const look = () => {{
-  const root = frame.contentDocument && frame.contentDocument.documentElement;
-  if (!root || !root.dataset.charts) return setTimeout(look, 100);
-  const sizes = [...root.querySelectorAll("[data-chart]")].map((box) => {{
-    const svg = box.querySelector("svg.marks");
-    const drawn = svg && svg.querySelectorAll("path").length;
-    const seen = svg ? svg.getBoundingClientRect() : {{ width: 0, height: 0 }};
-    return [box.dataset.chart, drawn && seen.width > 100 && seen.height > 60 && seen.width <= box.clientWidth + 1];
-  }});
-  document.body.dataset.found = JSON.stringify({{
-    overflow: root.scrollWidth - root.clientWidth, sizes, background: getComputedStyle(root.querySelector("body")).backgroundColor,
-  }});
-}};
-look();
-</script></body>"""
-
-
-def browse(folder: Path, page: str, *, width: int, scheme: str) -> tuple[str, str]:
-    """The DOM that Chromium leaves, and what it logged, with `page` in a frame of `width` pixels."""
-    (folder / "page.html").write_text(page, encoding="utf-8")
-    probe = folder / "probe.html"
-    probe.write_text(PROBE.format(width=width), encoding="utf-8")
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *SWITCHES,
-            f"--user-data-dir={folder / 'profile'}",
-            f"--blink-settings=preferredColorScheme={ {'dark': 0, 'light': 1}[scheme] }",
-            probe.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.stdout, done.stderr
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -256,14 +159,12 @@ def test_in_chromium_charts_are_drawn_without_an_error_or_sideways_scroll(
     runs: dict[str, RunRecords], pages: dict[str, str], tmp_path: Path, kind: str, width: int, scheme: str
 ) -> None:
     dom, log = browse(tmp_path, pages[kind], width=width, scheme=scheme)
-    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
-    found = re.search(r'data-found="([^"]+)"', dom)
-    assert found, log
-    told = json.loads(html.unescape(found.group(1)))
+    assert complaints(log) == []
+    seen = told(dom, log)
     expected = {name for name, draw in charts.CHARTS.items() if draw(runs[kind]) is not None}
-    assert {name for name, good in told["sizes"] if good} == expected
-    assert told["overflow"] <= 0
-    assert told["background"] == {"light": "rgb(251, 251, 249)", "dark": "rgb(16, 21, 28)"}[scheme]
+    assert {name for name, good in seen["sizes"] if good} == expected
+    assert seen["overflow"] <= 0
+    assert seen["background"] == {"light": "rgb(251, 251, 249)", "dark": "rgb(16, 21, 28)"}[scheme]
 
 
 @pytest.mark.slow

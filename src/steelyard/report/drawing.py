@@ -68,14 +68,20 @@ def panels(chart: alt.LayerChart | alt.VConcatChart | None) -> tuple[Any, ...]:
     return tuple(chart.vconcat) if isinstance(chart, alt.VConcatChart) else (chart,)
 
 
-def colour(field: str, colours: Mapping[str, str], shown: Sequence[str], *, legend: bool = True) -> alt.Color:
-    """The colours of the names that are `shown`, with a legend in the order of `colours`."""
+def colour(
+    field: str, colours: Mapping[str, str], shown: Sequence[str], *, legend: bool = True, columns: int | None = None
+) -> alt.Color:
+    """The colours of the names that are `shown`, with a legend in the order of `colours`.
+
+    `columns` is for names so short that more of them than usual fit beside each other.
+    """
     import altair as alt
 
     present = set(shown)
     domain = [name for name in colours if name in present]
     scale = alt.Scale(domain=domain, range=[colours[name] for name in domain])
-    return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend() if legend else None)
+    drawn = alt.Legend() if columns is None else alt.Legend(columns=columns)
+    return alt.Color(f"{field}:N", scale=scale, legend=drawn if legend else None)
 
 
 def tips(**fields: str) -> list[alt.Tooltip]:

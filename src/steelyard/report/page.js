@@ -10,6 +10,15 @@
   const recolour = (json) =>
     JSON.parse(json, (_, value) => (dark.matches && typeof value === "string" && theme.dark[value]) || value);
 
+  // Legends and names that suit a wide page give way on a narrow one.
+  const fitted = (spec) =>
+    narrow.matches
+      ? JSON.parse(JSON.stringify({ ...spec, ...spec.usermeta?.narrow }), (key, value) => {
+          if (key === "columns") return undefined;
+          return key === "labelLimit" ? Math.min(value, 120) : value;
+        })
+      : spec;
+
   const settings = () => {
     const config = recolour(JSON.stringify(theme.config));
     if (narrow.matches) {
@@ -29,7 +38,7 @@
     drawn = [];
     const all = recolour(specs);
     for (const box of document.querySelectorAll("[data-chart]")) {
-      const result = await window.vegaEmbed(box, all[box.dataset.chart], {
+      const result = await window.vegaEmbed(box, fitted(all[box.dataset.chart]), {
         ast: true, // expressions are interpreted, so the page's policy can forbid eval
         renderer: "svg",
         config: settings(),

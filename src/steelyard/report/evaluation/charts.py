@@ -6,7 +6,9 @@ a model, one a quantity) is a column of charts; the page gives each of them its 
 
 from __future__ import annotations
 
+import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -65,6 +67,7 @@ VERDICTS = {
     "better": theme.MET,
     "too few": theme.CONTROL,
 }
+OPEN = ["undecided", "too few"]
 
 
 # --- scores ----------------------------------------------------------------------------------------
@@ -105,33 +108,22 @@ def radar(evaluation: Evaluation) -> alt.LayerChart | None:
         return None
     points = [p for model in evaluation.models for p in _polygon(evaluation, model, axes)]
     bands = [p for model in evaluation.models for p in _ring(evaluation, model, axes)]
-    models = list(_model_colours(evaluation))
-    colour = _by_model(evaluation)
     x, y = _round_axes()
-    base = alt.Chart(drawing.data(points)).encode(x=x, y=y, color=colour)
+    base = alt.Chart(drawing.data(points)).encode(x=x, y=y, color=_by_model(evaluation))
     lines = base.mark_line(strokeWidth=2, interpolate="linear-closed").encode(order="place:Q", detail="model:N")
     dots = base.mark_circle(size=42, opacity=1).encode(
         tooltip=drawing.tips(model="model", metric="metric", value="shown")
     )
-    fills = (
-        alt.Chart(drawing.data(bands))
-        .mark_line(filled=True, strokeWidth=0, opacity=0.22, interpolate="linear-closed")
-        .encode(
-            x=x,
-            y=y,
-            order="place:Q",
-            detail="model:N",
-            fill=alt.Fill("model:N", scale=_scale(_model_colours(evaluation), models), legend=None),
-        )
-    )
-    drawn = (fills,) if bands else ()
-    return drawing.finish(
-        drawing.layered(*_web([tables.title(evaluation, name) for name in axes]), *drawn, lines, dots),
+    rings = alt.Chart(drawing.data(bands)).mark_line(filled=True, opacity=0.22, interpolate="linear-closed")
+    fills = rings.encode(x=x, y=y, order="place:Q", detail="model:N", color=_by_model(evaluation))
+    chart = drawing.finish(
+        drawing.layered(*_web([tables.title(evaluation, name) for name in axes]), fills, lines, dots),
         "All axes at once",
         f"Each metric from its worst possible value (centre) to its best (rim); bands are {_level(evaluation)} "
         "intervals." + _without(left_out, "no range with two ends, or undefined"),
         height=380,
     )
+    return chart.properties(usermeta={"narrow": {"height": 240}})
 
 
 def _score_bars(evaluation: Evaluation, row: tables.ScoreRow) -> Iterator[dict[str, Any]]:
@@ -194,7 +186,8 @@ def _round_axes() -> tuple[alt.X, alt.Y]:
     import altair as alt
 
     def scale(side: str) -> alt.Scale:
-        reach = f"1.3 * {side} / min(width, height)"
+        radius = "max(40, min(width / 2 - 100, height / 2 - 36))"  # in pixels: the rest is for the names
+        reach = f"{side} / 2 / {radius}"
         return alt.Scale(domainMin=alt.ExprRef(expr=f"-{reach}"), domainMax=alt.ExprRef(expr=reach), nice=False)
 
     return alt.X("x:Q", axis=None, scale=scale("width")), alt.Y("y:Q", axis=None, scale=scale("height"))
@@ -208,11 +201,16 @@ def _web(titles: Sequence[str]) -> tuple[alt.Chart, ...]:
     around = range(len(titles))
     rings = [{"ring": r, "place": i, **_spoke(i, titles, r)} for r in (0.25, 0.5, 0.75, 1.0) for i in around]
     spokes = [{"spoke": i, "place": r, **_spoke(i, titles, r)} for i in around for r in (0, 1)]
-    names = [{"name": title, **_spoke(i, titles, 1.09), "side": _side(i, titles)} for i, title in enumerate(titles)]
+    names = [
+        {"name": "\n".join(textwrap.wrap(title, 16)), **_spoke(i, titles, 1.09), "side": _side(i, titles)}
+        for i, title in enumerate(titles)
+    ]
     closed = alt.Chart(drawing.data(rings)).mark_line(interpolate="linear-closed", color=theme.GRID, strokeWidth=1)
     straight = alt.Chart(drawing.data(spokes)).mark_line(color=theme.GRID, strokeWidth=1)
     words = tuple(
-        alt.Chart(drawing.data(own)).mark_text(align=side, limit=150, color=theme.MUTED).encode(x=x, y=y, text="name:N")
+        alt.Chart(drawing.data(own))
+        .mark_text(align=side, lineBreak="\n", baseline="middle", limit=110, color=theme.MUTED)
+        .encode(x=x, y=y, text="name:N")
         for side in _SIDES
         if (own := [n for n in names if n["side"] == side])
     )
@@ -270,7 +268,8 @@ def _map(evaluation: Evaluation, model: Evaluated, *, share: bool) -> alt.LayerC
     few = len(names) <= WRITTEN
     keys = [{"i": i, "name": name} for i, name in enumerate(names)]
     named = alt.LookupData(data=drawing.data(keys), key="i", fields=["name"])
-    top = max(1, int(table.max()))
+    whole = model.confusion is not None and len(names) == len(model.confusion)
+    top = max(1, int((table if whole else table[:-1]).max()))  # all other classes together would drown the rest
     base = (
         alt.Chart(drawing.data(_cells(table, empty=few)))
         .transform_lookup(lookup="t", from_=named, as_=["true"])
@@ -292,14 +291,14 @@ def _map(evaluation: Evaluation, model: Evaluated, *, share: bool) -> alt.LayerC
     )
     sparse = len(names) > 40
     x = alt.X("predicted:N", title="predicted", sort=names, scale=alt.Scale(domain=names),
-              axis=alt.Axis(labelAngle=_slant(len(names)), labelLimit=90, labelOverlap="greedy",
+              axis=alt.Axis(labelAngle=_slant(len(names)), labelLimit=90, labelOverlap=not few,
                             ticks=not sparse))  # fmt: skip
     y = alt.Y("true:N", title="true", sort=names, scale=alt.Scale(domain=names),
-              axis=alt.Axis(labelLimit=110, labelOverlap="greedy", ticks=not sparse))  # fmt: skip
+              axis=alt.Axis(labelLimit=110, labelOverlap=not few, ticks=not sparse))  # fmt: skip
     cells = base.mark_rect(stroke=theme.GRID, strokeWidth=0.5 if few else 0).encode(
         x=x,
         y=y,
-        color=alt.Color("shade:Q", scale=alt.Scale(domain=[0, 1], range=list(theme.SHADES)), legend=None),
+        color=alt.Color("shade:Q", scale=alt.Scale(domain=[0, 1], range=list(theme.SHADES), clamp=True), legend=None),
     )
     layers = (cells, _cell_words(base, x, y, len(names))) if few else (cells,)
     whose = f", {model.name}" if len(evaluation.models) > 1 else ""
@@ -476,12 +475,11 @@ def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
     rows = [row for name, curve in lines.items() for row in _bins(name, curve)]
     if not rows:
         return None
-    colours = dict(zip(lines, _cycle(), strict=False))
     guess = [{"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 1.0}]
     diagonal = alt.Chart(drawing.data(guess)).mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
     base = alt.Chart(drawing.data(rows)).encode(
-        x=alt.X("x:Q", title="confidence", scale=alt.Scale(domain=[0, 1])),
-        color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
+        x=alt.X("x:Q", title="confidence", scale=alt.Scale(domain=[0, 1], padding=0)),
+        color=drawing.colour("series", _reliability_colours(evaluation, lines), list(lines), legend=len(lines) > 1),
         tooltip=drawing.tips(which="series", confidence="confidence", right="shown", examples="n"),
     )
     y = alt.Y("y:Q", title="share that is right", scale=alt.Scale(domain=[0, 1]))
@@ -489,14 +487,19 @@ def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
     held = alt.Chart(drawing.data([r for r in rows if r["series"] == first]))
     bars = held.mark_bar(size=13, opacity=0.22, color=theme.MUTED).encode(x="x:Q", y=alt.Y("share:Q"))
     spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")
-    trace = base.mark_line(strokeWidth=2).encode(y=y)
+    dashes = alt.Scale(domain=list(lines), range=[[1, 0] if not c.of else [5, 3] for c in lines.values()])
+    legend = alt.Legend() if len(lines) > 1 else None  # the same as the colours' legend, so that the two become one
+    dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
+    trace = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash)
+    whose = f" of {first}" if len(lines) > 1 else ""
     return drawing.finish(
         drawing.layered(
             bars, diagonal.encode(x="x:Q", y="y:Q"), spread, trace, base.mark_circle(size=55, opacity=1).encode(y=y)
         ),
         "Reliability",
         "On the dashed line, 80 % confidence is right 80 % of the time; below it the model is too sure of itself. "
-        "Lines upright: intervals of each bin. Grey: the share of examples in the bin.",
+        "Lines upright: intervals of each bin. "
+        f"Grey: the share of the examples{whose} in the bin.",
         height=340,
     )
 
@@ -551,7 +554,7 @@ def _curves(lines: Mapping[str, Curve], x: str, y: str) -> tuple[alt.Chart, ...]
             x="x:Q",
             y=alt.Y("low:Q"),
             y2="high:Q",
-            color=drawing.colour("series", colours, list(lines), legend=False),
+            color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
         )
     )
     return band, trace
@@ -591,6 +594,19 @@ def _reliability(evaluation: Evaluation, model: Evaluated) -> Iterator[tuple[str
         if curve.kind == "reliability" and curve.x.size:
             what = curve.of or "as it came"
             yield (model.name if not curve.of else f"{model.name}, {what}") if several else what, curve
+
+
+def _reliability_colours(evaluation: Evaluation, lines: Mapping[str, Curve]) -> dict[str, str]:
+    """A colour for each line; of several models one for each model, whose other lines are told apart by dashes."""
+    if len(evaluation.models) == 1:
+        return dict(zip(lines, _cycle(), strict=False))
+    colours = _model_colours(evaluation)
+    return {
+        name: colour
+        for model, colour in colours.items()
+        for name in lines
+        if name == model or name.startswith(f"{model}, ")
+    }
 
 
 def _bins(name: str, curve: Curve) -> Rows:
@@ -674,31 +690,33 @@ def _box(model: str, box: Box) -> dict[str, Any]:
 
 def slices(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
     """Forest plots of the gaps between slices and all other examples, those named and those discovered apart."""
-    made = (
-        _slice_forest(evaluation, model, found) for model in evaluation.models[:MOST_MODELS] for found in (False, True)
-    )
+    made = (_slice_forest(evaluation, found) for found in (False, True))
     return drawing.stacked([chart for chart in made if chart is not None])
 
 
-def _slice_forest(evaluation: Evaluation, model: Evaluated, found: bool) -> alt.LayerChart | None:
-    own = [s for s in tables.ordered_slices(model) if s.discovered is found and s.gap is not None]
-    if not own:
+def _slice_forest(evaluation: Evaluation, found: bool) -> alt.LayerChart | None:
+    """The worst slices of any model."""
+    held = [(m.name, s) for m in evaluation.models[:MOST_MODELS] for s in m.slices if s.discovered is found and s.gap]
+    held.sort(key=lambda pair: -pair[1].gap.value if pair[1].gap else 0.0)
+    names = list(dict.fromkeys(s.conditions for _, s in held))
+    kept = set(names[:MOST_ROWS])
+    if not kept:
         return None
-    several = f", {model.name}" if len(evaluation.models) > 1 else ""
-    left = f" {len(own) - MOST_ROWS:,} more are in neither direction as far off." if len(own) > MOST_ROWS else ""
+    left = f" {len(names) - MOST_ROWS:,} more lie further left." if len(names) > MOST_ROWS else ""
     metric = tables.title(evaluation, tables.leading(evaluation))
     return _forest(
-        [_slice_row(s) for s in own[:MOST_ROWS]],
-        ("Weak slices that were discovered" if found else "Slices that were named") + several,
-        f"{metric}: how much worse than on all other examples, with its interval. Right of the line is worse; "
-        f"colours hold after Holm's correction.{left}",
+        [_slice_row(model, s) for model, s in held if s.conditions in kept],
+        "Weak slices that were discovered" if found else "Slices that were named",
+        f"{metric}: how much worse than on all other examples. Right of the line is worse; lines are intervals, brackets "
+        f"hold the number of examples.{left}",
         "worse than the rest by",
+        evaluation if len(evaluation.models) > 1 else None,
     )
 
 
-def _slice_row(given: SliceScore) -> dict[str, Any]:
+def _slice_row(model: str, given: SliceScore) -> dict[str, Any]:
     assert given.gap is not None
-    words = {"name": f"{tables.conditions(given.conditions)} ({given.n:,})", "verdict": given.verdict}
+    words = {"name": f"{tables.conditions(given.conditions)} ({given.n:,})", "verdict": given.verdict, "model": model}
     adjusted = tables.NONE if given.adjusted is None else numbers.p_value(given.adjusted)
     return {**words, **_interval(given.gap), "adjusted": adjusted}
 
@@ -768,25 +786,34 @@ def _interval(given: Estimate) -> dict[str, Any]:
     return {**ends, "unit": "points" if scale == 100 else given.unit, "shown": tables.difference(given).whole}
 
 
-def _forest(rows: Rows, title: str, subtitle: str, x: str) -> alt.LayerChart:
+def _forest(rows: Rows, title: str, subtitle: str, x: str, models: Evaluation | None = None) -> alt.LayerChart:
+    """One line a row, coloured by its verdict; with `models`, by the model, and hollow where nothing is decided."""
     import altair as alt
 
-    rows = [{**row, "name": name} for row, name in zip(rows, _unique(r["name"] for r in rows), strict=True)]
-    units = dict.fromkeys(r["unit"] for r in rows)
-    unit = next(iter(units))
+    unit = rows[0]["unit"]
+    names = list(dict.fromkeys(r["name"] for r in rows))
     base = alt.Chart(drawing.data(rows)).encode(
-        y=alt.Y("name:N", title=None, sort=[r["name"] for r in rows], axis=alt.Axis(labelLimit=250)),
-        color=drawing.colour("verdict", VERDICTS, [r["verdict"] for r in rows]),
-        tooltip=drawing.tips(**{"": "name", x: "shown", "p after Holm": "adjusted", "verdict": "verdict"}),
+        y=alt.Y("name:N", title=None, sort=names, axis=alt.Axis(labelLimit=250)),
+        color=_by_model(models)
+        if models
+        else drawing.colour("verdict", VERDICTS, [r["verdict"] for r in rows], columns=3),
+        tooltip=drawing.tips(
+            **({"model": "model"} if models else {}), **{"": "name", x: "shown", "p, Holm": "adjusted", "is": "verdict"}
+        ),
+        **(_offset(models) if models else {}),
     )
     axis = alt.X("low:Q", title=f"{x}, {unit}" if unit else x, scale=alt.Scale(zero=True))
     none = alt.Chart(drawing.data([{"x": 0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(x="x:Q")
     spread = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=axis, x2="high:Q")
+    points = base.mark_circle(size=85, opacity=1).encode(x="value:Q")
+    if models:
+        open_ = f"indexof({json.dumps(OPEN)}, datum.verdict) >= 0"
+        points = points.encode(fillOpacity=alt.condition(open_, alt.value(0.25), alt.value(1)))
     return drawing.finish(
-        drawing.layered(none, spread, base.mark_circle(size=85, opacity=1).encode(x="value:Q")),
+        drawing.layered(none, spread, points),
         title,
-        subtitle,
-        height=26 * len(rows) + 20,
+        subtitle + (" Pale points are undecided." if models else ""),
+        height=(26 + 10 * (len(models.models) - 1 if models else 0)) * len(names) + 20,
     )
 
 
@@ -794,39 +821,55 @@ def _forest(rows: Rows, title: str, subtitle: str, x: str) -> alt.LayerChart:
 
 
 def robustness(evaluation: Evaluation) -> alt.LayerChart | alt.VConcatChart | None:
-    """The leading metric over the severity of each corruption, one panel a model."""
-    held = [m for m in evaluation.models if any(isinstance(c.score, Estimate) for c in m.corrupted)]
-    return drawing.stacked([_severities(evaluation, m) for m in held[:MOST_MODELS]])
+    """The leading metric over the severity of each corruption, one panel a model, all on the same scale."""
+    held = [m for m in evaluation.models if any(isinstance(c.score, Estimate) for c in m.corrupted)][:MOST_MODELS]
+    names = list(dict.fromkeys(row.name for m in held for row in tables.corrupted_rows(m)))
+    panels = [(m.name, [_severity(c) for c in m.corrupted if isinstance(c.score, Estimate)]) for m in held]
+    ends = [v for _, rows in panels for r in rows for v in (r["low"], r["high"])]
+    return drawing.stacked(
+        [_severities(evaluation, name, rows, names, (min(ends), max(ends))) for name, rows in panels]
+    )
 
 
-def _severities(evaluation: Evaluation, model: Evaluated) -> alt.LayerChart:
+def _severities(
+    evaluation: Evaluation, model: str, rows: Rows, names: Sequence[str], reach: tuple[float, float]
+) -> alt.LayerChart:
     import altair as alt
 
-    names = [row.name for row in tables.corrupted_rows(model)]
-    rows = [_severity(c) for c in model.corrupted if isinstance(c.score, Estimate)]
-    colours = dict(zip(names, _cycle(), strict=False))
-    unit = next(c.score.unit for c in model.corrupted if isinstance(c.score, Estimate))
     metric = tables.title(evaluation, tables.leading(evaluation))
     base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X(
             "severity:Q", title="severity (0 is clean)", axis=alt.Axis(values=list(range(6)), format="d", grid=False)
         ),
-        color=drawing.colour("corruption", colours, [r["corruption"] for r in rows]),
+        color=drawing.colour("corruption", dict(zip(names, _cycle(), strict=False)), names, columns=3),
         tooltip=drawing.tips(corruption="corruption", severity="severity", score="shown"),
     )
-    y = alt.Y("value:Q", title=f"{metric}, %" if unit == "fraction" else metric, scale=alt.Scale(zero=False))
-    dashes = {name: [[1, 0], [6, 3], [2, 2]][i // len(theme.SERIES) % 3] for i, name in enumerate(names)}
-    dash = alt.StrokeDash("corruption:N", legend=None, scale=alt.Scale(domain=names, range=list(dashes.values())))
+    turns = [i // len(theme.SERIES) % len(_TURNS) for i in range(len(names))]
+    dash = alt.StrokeDash(
+        "corruption:N",
+        legend=alt.Legend(columns=3),
+        scale=alt.Scale(domain=list(names), range=[_TURNS[t][0] for t in turns]),
+    )
+    shape = alt.Shape(
+        "corruption:N",
+        legend=alt.Legend(columns=3),
+        scale=alt.Scale(domain=list(names), range=[_TURNS[t][1] for t in turns]),
+    )
+    title = f"{metric}, %" if rows[0]["unit"] == "fraction" else metric
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(domain=list(reach), zero=False, nice=True))
     spread = base.mark_rule(strokeWidth=1.4, opacity=0.45).encode(y=alt.Y("low:Q"), y2="high:Q")
-    several = f", {model.name}" if len(evaluation.models) > 1 else ""
+    points = base.mark_point(size=44, filled=True, opacity=1).encode(y=y, shape=shape)
+    several = f", {model}" if len(evaluation.models) > 1 else ""
     return drawing.finish(
-        drawing.layered(spread, base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash),
-                        base.mark_circle(size=42, opacity=1).encode(y=y)),
+        drawing.layered(spread, base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash), points),
         f"Robustness{several}",
         f"{metric} as the data get worse, one line a corruption, with {_level(evaluation)} intervals. "
         "In the legend, what hurts most comes first.",
         height=360,
-    )  # fmt: skip
+    )
+
+
+_TURNS = (([1, 0], "circle"), ([6, 3], "square"), ([2, 2], "triangle-up"))  # when the colours come round again
 
 
 def _severity(given: Corrupted) -> dict[str, Any]:
@@ -836,7 +879,7 @@ def _severity(given: Corrupted) -> dict[str, Any]:
     high = drawing.finite(given.score.high, given.score.value)
     ends = {"low": scale * low, "value": scale * given.score.value, "high": scale * high}
     words = {"corruption": given.name.replace("_", " "), "severity": given.severity}
-    return {**words, **ends, "shown": tables.cell(given.score).whole}
+    return {**words, **ends, "unit": given.score.unit, "shown": tables.cell(given.score).whole}
 
 
 # --- colours and words -----------------------------------------------------------------------------
@@ -854,12 +897,6 @@ def _model_colours(evaluation: Evaluation) -> dict[str, str]:
 def _by_model(evaluation: Evaluation) -> alt.Color:
     colours = _model_colours(evaluation)
     return drawing.colour("model", colours, list(colours), legend=len(colours) > 1)
-
-
-def _scale(colours: Mapping[str, str], shown: Sequence[str]) -> alt.Scale:
-    import altair as alt
-
-    return alt.Scale(domain=list(shown), range=[colours[name] for name in shown])
 
 
 def _offset(evaluation: Evaluation) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from steelyard.records import (
     Difference,
+    Estimate,
     Evaluation,
     Shown,
     Temperature,
@@ -33,6 +35,7 @@ MOST_NOTES = 60
 
 OTHER_FIGURES = ("scores",)  # drawn by the score table itself
 SHADES = 10
+WIDE_MAP = 25  # classes beyond which a confusion map takes the whole width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,8 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "pairs": tuple(dict.fromkeys(row.pair for row in differences)),
         "quantities": tuple(tables.title(evaluation, q) for q in tables.class_quantities(evaluation)),
         "class_rows": classes[:MOST_CLASSES],
-        "confused_rows": tables.confused_rows(evaluation),
+        "wide_maps": len(evaluation.classes) > WIDE_MAP,
+        "confused_rows": tables.confused_rows(evaluation, most=12 if len(evaluation.models) == 1 else 6),
         "thresholds": tuple((m.name, text.threshold_words(m.threshold)) for m in evaluation.models if m.threshold),
         "temperatures": tuple(_temperatures(evaluation)),
         "slice_groups": tuple(_slice_groups(evaluation)),
@@ -165,9 +169,15 @@ def _verdict(evaluation: Evaluation) -> str:
         return ""
     if isinstance(judged.drop, Unavailable):
         return f"{title}: {tables.cell(judged.drop).text}."
-    shown = tables.difference(judged.drop)
-    said = f"{title} drops by {shown.whole} on the same {judged.n:,} examples; less than zero is a gain."
+    gain = judged.drop if judged.drop.value > 0 else _turned(judged.drop)
+    change = "worsens" if judged.drop.value > 0 else "improves"
+    said = f"{title} {change} by {tables.difference(gain).whole} on the same {judged.n:,} examples."
     return f"{said} {judged.advice[:1].upper()}{judged.advice[1:]}." if judged.advice else said
+
+
+def _turned(drop: Estimate) -> Estimate:
+    """The gain that a drop below zero is."""
+    return dataclasses.replace(drop, value=-drop.value, low=-drop.high, high=-drop.low)
 
 
 def _tiles(evaluation: Evaluation) -> Iterator[Tile]:

@@ -111,7 +111,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
-    """One class: its cells by model, then by quantity."""
+    """One class: its cells by quantity, then by model."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -136,7 +136,7 @@ class SliceRow:
     n: str
     score: Cell
     rest: Cell
-    gap: str
+    gap: Cell
     p_value: str
     adjusted: str
     verdict: str
@@ -175,7 +175,7 @@ class GapRow:
     unseen: str
     on_seen: Cell
     on_unseen: Cell
-    gap: str
+    gap: Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +218,12 @@ def conditions(given: Iterable[tuple[str, str]]) -> str:
 
 
 def _meaning(known: MetricInfo | None, name: str) -> str:
-    said = METRICS.get(name, "")
+    said = METRICS.get(name.partition("[")[0].partition("@")[0], "")
     if known is None:
         return said
     good = "Higher is better" if known.higher_is_better else "Lower is better"
-    return f"{said} {good}, {_range(known)}." if said else f"{good}, {_range(known)}."
+    usual = known.unit == "fraction" and (known.low, known.high) == (0.0, 1.0)
+    return f"{said} {good}{'' if usual else f', {_range(known)}'}.".strip()
 
 
 def _range(known: MetricInfo) -> str:
@@ -282,12 +283,12 @@ def _p(value: float | None) -> str:
 
 
 def _bars(known: MetricInfo | None, scores: Sequence[Score]) -> tuple[Bar | None, ...]:
-    """Places on the metric's own range; where it has no end, the range reaches as far as the intervals do."""
+    """Places on the metric's own range; where it has no end, several models share one as far as they reach."""
     found = [s for s in scores if isinstance(s, Estimate)]
     ends = [e for s in found for e in (s.low, s.value, s.high) if math.isfinite(e)]
-    if not ends:
-        return tuple(None for _ in scores)
     low, high = (known.low, known.high) if known is not None else (-math.inf, math.inf)
+    if not ends or (len(found) < 2 and not math.isfinite(high - low)):
+        return tuple(None for _ in scores)
     low = low if math.isfinite(low) else min(0.0, *ends)
     high = high if math.isfinite(high) else max(0.0, *ends) * 1.1
     return tuple(_bar(s, low, high) if isinstance(s, Estimate) and high > low else None for s in scores)
@@ -335,7 +336,7 @@ def class_rows(evaluation: Evaluation) -> tuple[ClassRow, ...]:
     names = dict.fromkeys(name for known in by_model for name in known)
     ordered = sorted(names, key=lambda name: _badness(known.get(name, {}) for known in by_model))
     return tuple(
-        ClassRow(name=name, cells=tuple(cell(known.get(name, {}).get(q)) for known in by_model for q in quantities))
+        ClassRow(name=name, cells=tuple(cell(known.get(name, {}).get(q)) for q in quantities for known in by_model))
         for name in ordered
     )
 
@@ -393,7 +394,7 @@ def slice_rows(model: Evaluated) -> tuple[SliceRow, ...]:
             n=f"{s.n:,}",
             score=cell(s.score),
             rest=cell(s.rest),
-            gap=difference(s.gap).whole,
+            gap=difference(s.gap),
             p_value=_p(s.p_value),
             adjusted=_p(s.adjusted),
             verdict=s.verdict,
@@ -462,7 +463,7 @@ def _gap_row(evaluation: Evaluation, gap: Gap) -> GapRow:
         unseen=gap.unseen,
         on_seen=cell(gap.on_seen),
         on_unseen=cell(gap.on_unseen),
-        gap=difference(gap.gap).whole,
+        gap=difference(gap.gap),
     )
 
 

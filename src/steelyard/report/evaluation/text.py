@@ -81,7 +81,7 @@ def _side_by_side(evaluation: Evaluation, rows: Sequence[tables.ScoreRow]) -> Ta
     table = _table("Scores")
     table.add_column("metric", overflow="fold")
     for model in evaluation.models:
-        table.add_column(Text(model.name), justify="right", overflow="fold")
+        table.add_column(_user(model.name), justify="right", overflow="fold")
     table.add_column("method", overflow="fold")
     for row in rows:
         methods = dict.fromkeys(c.method for c in row.cells if c.method)
@@ -112,9 +112,9 @@ def slice_table(evaluation: Evaluation) -> Table:
         rows = tables.slice_rows(model)
         left += max(0, len(rows) - MOST_SLICES)
         for row in rows[:MOST_SLICES]:
-            name = Text(f"{row.name} (discovered)" if row.discovered else row.name)
-            figures = (row.n, _text(row.score, row.score.whole), row.gap, row.adjusted)
-            table.add_row(*((Text(model.name),) if several else ()), name, *figures, _marked(row.verdict))
+            name = _user(f"{row.name} (discovered)" if row.discovered else row.name)
+            figures = (row.n, _text(row.score, row.score.whole), row.gap.whole, row.adjusted)
+            table.add_row(*((_user(model.name),) if several else ()), name, *figures, _marked(row.verdict))
     return _captioned(table, f"{left:,} more in the report" if left else "")
 
 
@@ -131,10 +131,10 @@ def difference_table(evaluation: Evaluation) -> Table:
     table.add_column("", overflow="fold")
     shown = rows[: 2 * MOST_SLICES]
     for row in shown:
-        first = (Text(row.pair),) if len(pairs) > 1 else ()
+        first = (_user(row.pair),) if len(pairs) > 1 else ()
         figures = (row.n, _text(row.drop, row.drop.whole), row.adjusted)
         remarks = Text("; ".join(row.remarks), style="dim")
-        table.add_row(*first, row.metric, Text(row.where or "all"), *figures, _marked(row.outcome), remarks)
+        table.add_row(*first, row.metric, _user(row.where or "all"), *figures, _marked(row.outcome), remarks)
     whose = f"{next(iter(pairs))}: " if len(pairs) == 1 else ""
     more = f" {len(rows) - len(shown):,} more in the report." if len(rows) > len(shown) else ""
     return _captioned(table, f"{whose}a positive drop is worse, whatever the metric's direction.{more}")
@@ -146,7 +146,7 @@ def gate_lines(evaluation: Evaluation) -> Text:
     for row in tables.gate_rows(evaluation):
         mark, style = MARKS[row.outcome]
         lines.append(f"{mark} {row.outcome:<9} ", style=style)
-        lines.append(f"{row.model}: {row.text}" if several else row.text)
+        lines.append(_plain(f"{row.model}: {row.text}" if several else row.text))
         lines.append(f"  {row.measured.whole}" if row.measured.missing else f"  measured {row.measured.whole}")
         lines.append("  fails the command\n" if not row.passed else "\n", style="red" if not row.passed else "")
     lines.rstrip()
@@ -163,7 +163,7 @@ def notes(evaluation: Evaluation) -> Text:
         *((uses_words(evaluation.test_uses),) if evaluation.test_uses else ()),
         *(f"{m.name}: {note}" for m in evaluation.models for note in m.notes),
     ]
-    return Text("\n".join(f"• {line}" for line in found))
+    return Text("\n".join(f"• {_plain(line)}" for line in found))
 
 
 # --- sentences -------------------------------------------------------------------------------------
@@ -408,7 +408,20 @@ def _captioned(table: Table, words: str) -> Table:
 
 
 def _text(cell: Cell, words: str | None = None) -> Text:
-    return Text(cell.text if words is None else words, style="bright_black" if cell.missing else "")
+    return Text(_plain(cell.text if words is None else words), style="bright_black" if cell.missing else "")
+
+
+def _user(words: str) -> Text:
+    return Text(_plain(words))
+
+
+def _plain(words: str) -> str:
+    """Words from a file, without characters that would steer the terminal.
+
+    >>> _plain("north\\x1b[2Jern")
+    'north\ufffd[2Jern'
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in words)
 
 
 def _marked(outcome: str) -> Text:
