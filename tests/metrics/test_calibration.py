@@ -151,6 +151,15 @@ def test_a_calibrated_model_is_not_shown_to_be_miscalibrated():
     assert min(e.high for e in found) > 0.01  # and luck does not prove it calibrated
 
 
+def test_rates_that_match_by_luck_do_not_prove_calibration():
+    confidence = np.repeat((np.arange(10) + 0.5) / 10, 20)
+    right = np.concatenate([np.arange(20) < 2 * j + 1 for j in range(10)])
+    of = c.calibration_error(c.reliability(confidence, right, c.equal_width_edges(10)))
+    assert of.value == pytest.approx(0.0, abs=1e-15)
+    assert (of.low, of.debiased) == (0.0, 0.0)
+    assert of.high > of.noise / 2 > 0.02
+
+
 @pytest.mark.parametrize("right", [1, 0])
 @pytest.mark.parametrize("n", [1, 2, 30, 10_000])
 def test_equal_answers_keep_an_honest_interval(right, n):
