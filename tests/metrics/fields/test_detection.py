@@ -2,14 +2,18 @@
 
 import contextlib
 import copy
+import dataclasses
 import io
 import json
+import sys
 import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from steelyard.errors import InvalidInput
+from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.metrics.fields import FIELD_METRICS, detection, resampling
 from steelyard.records import Estimate, Unavailable
 from steelyard.stats.proportion import wilson
@@ -265,6 +269,37 @@ def test_bad_input_is_one_line(files, message):
     assert "\n" not in str(caught.value)
 
 
+ODD = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 2**70)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.just([1, 2, 3, 4])
+    | st.just({})
+)
+
+
+@given(
+    st.sampled_from(["annotation", "detection", "image"]),
+    st.sampled_from(["id", "bbox", "score", "area", "image_id"]),
+    ODD,
+)
+@settings(max_examples=150, deadline=None)
+def test_any_value_is_scored_in_range_or_refused(where, key, value):
+    truth, results = broken(where)
+    {"annotation": truth["annotations"], "detection": results, "image": truth["images"]}[where][0][key] = value
+    with contextlib.suppress(InvalidInput):
+        for got in detection.score(detection.boxes(truth, results), resamples=5):
+            assert isinstance(got, Unavailable) or 0 <= got.low <= got.value <= got.high <= 1
+
+
+def test_a_missing_library_names_its_extra(small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    with pytest.raises(MissingExtra, match="scoring detections needs the 'fields' extra"):
+        detection.score(detection.boxes(*small))
+
+
 def test_files_are_read_and_damaged_ones_refused(tmp_path):
     truth, results = scene(5, 2, 3)
     first, second = tmp_path / "truth.json", tmp_path / "found.json"
@@ -288,8 +323,6 @@ def test_files_are_read_and_damaged_ones_refused(tmp_path):
 
 
 def test_arrays_with_nan_scores_are_refused(small):
-    import dataclasses
-
     data = detection.boxes(*small)
     bad = dataclasses.replace(data, score=np.where(np.arange(len(data.score)) == 3, np.nan, data.score))
     with pytest.raises(InvalidInput, match="finite"):

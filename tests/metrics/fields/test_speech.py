@@ -1,13 +1,14 @@
 """Word and character error rates with intervals: against jiwer run again on every resample, and simulation."""
 
 import dataclasses
+import sys
 
 import jiwer
 import numpy as np
 import pytest
 import scipy.stats
 
-from steelyard.errors import InvalidInput
+from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.metrics.fields import resampling, speech
 from steelyard.metrics.fields.sentences import Texts
 from steelyard.metrics.fields.speech import compare, score
@@ -176,5 +177,15 @@ def test_bad_input_is_one_line():
         score(Texts(hypotheses=("a",), references=(("a",), ("b",))))
     with pytest.raises(InvalidInput, match="unknown speech metric 'mer'; known are wer, cer"):
         score(utterances(2), ["mer"])
+    with pytest.raises(InvalidInput, match="at least 2 resamples, better 1000; got 0"):
+        score(utterances(2), resamples=0)
+    with pytest.raises(InvalidInput, match="confidence level"):
+        score(utterances(2), level=95)
     with pytest.raises(InvalidInput, match="reference 1 is empty"):
         score(Texts(hypotheses=("a",), references=(("",),)))
+
+
+def test_a_missing_library_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(MissingExtra, match="scoring transcripts needs the 'fields' extra"):
+        score(utterances(2))

@@ -1,6 +1,7 @@
 """BLEU, chrF, TER and ROUGE with intervals: against sacrebleu and rouge-score, run again on every resample."""
 
 import dataclasses
+import sys
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from steelyard.errors import InvalidInput
+from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.metrics.fields import resampling, text
 from steelyard.metrics.fields.text import SUMMARIES, TRANSLATION, Texts, score
 from steelyard.records import Unavailable
@@ -177,6 +178,7 @@ def test_clusters_widen_what_copies_would_narrow():
     assert "30 clusters of sentences" in together.method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "ter", "rouge1"])
 def test_coverage_of_a_known_population(metric):
     """Sentences drawn from 1,000: the score of all lies in about 95 % of the intervals from 40 and from 150."""
@@ -237,3 +239,10 @@ def test_a_hundred_thousand_sentences_take_seconds():
     (got,) = resampling.score_sums(many, level=0.95, resamples=1000, seed=0)
     assert time.process_time() - began < 30
     assert got.n == 100_000
+
+
+@pytest.mark.parametrize(("library", "metric"), [("sacrebleu", "bleu"), ("rouge_score", "rouge1")])
+def test_a_missing_library_names_its_extra(library, metric, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match="needs the 'fields' extra"):
+        score(texts(3), [metric])

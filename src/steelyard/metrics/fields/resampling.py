@@ -18,6 +18,10 @@ Two models   ``difference +- hypot(z s, r)``: ``s`` the standard error from resa
 Where nothing varies (a perfect score, no changed unit, one unit) the bootstrap is degenerate: the effective number is
 `size` then, and unseen changes count in full. Under few changes an interval rests on how large the seen ones are.
 
+In simulation (the tests of each field) 95 % intervals from 40 and more units hold the truth in 93 to 96 % of the rounds;
+fewer where a few units carry most of the errors, which :mod:`steelyard.metrics.fields.speech` gives in numbers. A class
+that one image holds varies only with that image: its interval is wide because its size is 1, not because data said so.
+
 Rows are put into a canonical order first, so results depend on the multiset of units and on the seed alone.
 """
 
@@ -110,9 +114,13 @@ def summed_by_cluster(rows: ArrayLike, index: NDArray[np.intp]) -> Floats:
 def weights(units: int, resamples: int, seed: int, at_once: int = _CELLS_AT_ONCE) -> Iterator[Floats]:
     """How often each unit is drawn, in blocks ``(b, units)`` of whole numbers that together have `resamples` rows.
 
+    Raises `InvalidInput` for fewer than two resamples.
+
     >>> next(weights(4, 2, seed=0)).sum(axis=1)
     array([4., 4.])
     """
+    if resamples < 2:
+        raise InvalidInput(f"an interval needs at least 2 resamples, better {RESAMPLES}; got {resamples}")
     rng = np.random.default_rng(seed)
     most = max(1, at_once // units)
     for start in range(0, resamples, most):
