@@ -14,6 +14,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -53,30 +54,31 @@ def near_duplicates(
     if found == "text" and splits.test.texts is None:
         raise InvalidInput("near duplicates among texts need the texts, and these splits keep none")
     match, method = _texts(splits) if found == "text" else _pictures(splits)
-    seen = {name: digests(split) for name, split in splits.items()}
-    pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
-    results = (
-        _overlap(later, earlier, match(later, earlier), np.isin(seen[later], seen[earlier]), method, shown)
-        for later, earlier in pairs
-    )
-    return tuple(result for result in results if result is not None)
+    parts = dict(splits.items())
+    seen = cache(lambda name: digests(parts[name]))  # reads all examples again, so only where something was found
+    results: list[Overlap] = []
+    for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        mine, other = match(later, earlier)
+        if len(mine):
+            inexact = ~np.isin(seen(later)[mine], seen(earlier))
+            results += _overlap(later, earlier, mine[inexact], other[inexact], method, shown)
+    return tuple(results)
 
 
 def _overlap(
-    later: str, earlier: str, match: Match, exact: NDArray[np.bool_], method: str, shown: int
-) -> Overlap | None:
-    mine, other = (positions[~exact[match[0]]] for positions in match)
-    if not len(mine):
-        return None
-    return Overlap(
-        split=later,
-        other=earlier,
-        count=len(mine),
-        examples=tuple(mine[:shown].tolist()),
-        kind="near",
-        pairs=tuple(zip(mine[:shown].tolist(), other[:shown].tolist(), strict=True)),
-        method=method,
-    )
+    later: str, earlier: str, mine: NDArray[np.int64], other: NDArray[np.int64], method: str, shown: int
+) -> Iterator[Overlap]:
+    if len(mine):
+        examples = tuple(mine[:shown].tolist())
+        yield Overlap(
+            split=later,
+            other=earlier,
+            count=len(mine),
+            examples=examples,
+            kind="near",
+            pairs=tuple(zip(examples, other[:shown].tolist(), strict=True)),
+            method=method,
+        )
 
 
 def _kind(split: Split) -> Literal["image", "text"]:
