@@ -55,7 +55,8 @@ def stacked(charts: Sequence[alt.LayerChart]) -> alt.LayerChart | alt.VConcatCha
 
     if len(charts) < 2:
         return charts[0] if charts else None
-    apart = alt.Resolve(scale=alt.ScaleResolveMap(color="independent", x="independent", y="independent"))
+    own = dict.fromkeys(("color", "shape", "strokeDash", "x", "y"), "independent")
+    apart = alt.Resolve.from_dict({"scale": own})
     return alt.VConcatChart(vconcat=list(charts), spacing=34, resolve=apart)
 
 

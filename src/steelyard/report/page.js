@@ -10,14 +10,15 @@
   const recolour = (json) =>
     JSON.parse(json, (_, value) => (dark.matches && typeof value === "string" && theme.dark[value]) || value);
 
-  // Legends and names that suit a wide page give way on a narrow one.
-  const fitted = (spec) =>
-    narrow.matches
-      ? JSON.parse(JSON.stringify({ ...spec, ...spec.usermeta?.narrow }), (key, value) => {
-          if (key === "columns") return undefined;
-          return key === "labelLimit" ? Math.min(value, 120) : value;
-        })
-      : spec;
+  // Legends, names and maps that suit a wide page give way on a narrow one.
+  const fitted = (spec) => {
+    if (!narrow.matches) return spec;
+    const map = spec.layer[0].mark.type === "rect" ? { height: Math.min(spec.height, 340) } : {};
+    return JSON.parse(JSON.stringify({ ...spec, ...map, ...spec.usermeta?.narrow }), (key, value) => {
+      if (key === "columns") return undefined;
+      return key === "labelLimit" ? Math.min(value, 120) : value;
+    });
+  };
 
   const settings = () => {
     const config = recolour(JSON.stringify(theme.config));

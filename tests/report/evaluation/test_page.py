@@ -182,6 +182,24 @@ def test_importing_it_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_mistake_without_a_confidence_claims_none() -> None:
+    whole = example.regression()
+    shown = Shown(place="row 3", true="210", predicted="95", confidence=float("nan"))
+    model = dataclasses.replace(whole.models[0], mistakes=(shown,))
+    page = render_evaluation(dataclasses.replace(whole, models=(model,)))
+    assert "said <strong>95</strong>" in page
+    assert " sure · " not in page
+
+
+def test_the_level_of_an_interval_is_named_as_it_was_made() -> None:
+    whole = example.compared()
+    raised = dataclasses.replace(whole.differences[0].drop, level=0.9875)  # type: ignore[type-var]
+    judged = (dataclasses.replace(whole.differences[0], drop=raised), *whole.differences[1:])
+    assert "95 % to 98.75 % intervals" in words(
+        render_evaluation(dataclasses.replace(whole, differences=judged))
+    ).replace("\xa0", " ")
+
+
 # --- in a browser ----------------------------------------------------------------------------------
 
 

@@ -132,3 +132,10 @@ def test_json_of_very_many_classes_is_sparse() -> None:
     made = text.metrics_json(dataclasses.replace(whole, models=(model,)))["models"][0]["confusion"]
     assert made["entries"] == [[3, 7, 5]]
     assert len(made["classes"]) == 1_500
+
+
+def test_a_metric_of_one_class_keeps_its_brackets() -> None:
+    whole = example.bare()
+    score = dataclasses.replace(whole.models[0].scores[0], quantity="class_iou[road]")
+    model = dataclasses.replace(whole.models[0], scores=(score,))
+    assert "Class iou[road]" in shown(text.score_table(dataclasses.replace(whole, models=(model,))))

@@ -127,7 +127,7 @@ def radar(evaluation: Evaluation) -> alt.LayerChart | None:
 
 
 def _score_bars(evaluation: Evaluation, row: tables.ScoreRow) -> Iterator[dict[str, Any]]:
-    known = next((m for m in evaluation.metrics if m.title == row.name), None)
+    known = tables.info(evaluation, row.metric)
     if known is None or not (math.isfinite(known.low) and math.isfinite(known.high)):
         return
     for model, cell in zip(evaluation.models, row.cells, strict=True):
@@ -468,7 +468,10 @@ def pr(evaluation: Evaluation) -> alt.LayerChart | None:
 
 
 def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
-    """Reliability diagram: hit rate over confidence, with interval bars and the share of examples in each bin."""
+    """Reliability diagram: hit rate over confidence, with interval bars and the share of examples in each bin.
+
+    A curve of ``""`` is as the model came; any other, such as ``"after temperature"``, is drawn beside it under its name.
+    """
     import altair as alt
 
     lines = {name: curve for model in evaluation.models for name, curve in _reliability(evaluation, model)}
@@ -519,8 +522,8 @@ def _lines(evaluation: Evaluation, kind: Literal["roc", "pr"]) -> dict[str, Curv
 
 
 def _main(curves: Sequence[Curve]) -> Curve | None:
-    """The curve of all classes together: the only one, or their macro mean."""
-    means = [c for c in curves if not c.of or c.of.startswith(("macro", "mean"))]
+    """The curve of all classes together: the only one (of ``""``), or their mean (of ``"macro"``)."""
+    means = [c for c in curves if c.of in ("", "macro", "macro average")]
     return next(iter(means or curves), None)
 
 

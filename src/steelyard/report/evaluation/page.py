@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -101,6 +102,8 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "gate_rows": gates,
         "score_rows": tables.score_rows(evaluation),
         "difference_rows": differences[:MOST_DIFFERENCES],
+        "difference_level": _levels(d.drop for d in evaluation.differences),
+        "gate_level": _levels(g.estimate for g in evaluation.gates),
         "pairs": tuple(dict.fromkeys(row.pair for row in differences)),
         "quantities": tuple(tables.title(evaluation, q) for q in tables.class_quantities(evaluation)),
         "class_rows": classes[:MOST_CLASSES],
@@ -224,6 +227,13 @@ def _lower(title: str) -> str:
     return title if title[1:2].isupper() or title[1:2].isdigit() else title[:1].lower() + title[1:]
 
 
+def _levels(scores: Iterable[Estimate | Unavailable]) -> str:
+    """The confidence of these intervals in words, which Holm's correction may have raised."""
+    found = sorted({s.level for s in scores if isinstance(s, Estimate)})
+    shown = [f"{100 * level:.4g} %" for level in found]
+    return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}" if shown else ""
+
+
 # --- sections --------------------------------------------------------------------------------------
 
 
@@ -269,7 +279,7 @@ def _subject(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if evaluation.positive:
         yield "Positive class", evaluation.positive
     for model in evaluation.models:
-        digest = f", SHA-256 {model.digest[:16]}…" if model.digest else ""
+        digest = f", digest {model.digest.removeprefix('sha256:')[:16]}…" if model.digest else ""
         yield f"Model {model.name}", f"{model.source}, n = {model.n:,}{digest}"
 
 
@@ -293,7 +303,7 @@ def _example(shown: Shown) -> Example:
         place=shown.place,
         true=shown.true,
         predicted=shown.predicted,
-        confidence=numbers.quantity(shown.confidence, "fraction"),
+        confidence=numbers.quantity(shown.confidence, "fraction") if math.isfinite(shown.confidence) else "",
         picture=shown.picture,
         heat=shown.heat,
         text=cut,

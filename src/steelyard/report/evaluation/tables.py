@@ -103,7 +103,8 @@ class Cell:
 class ScoreRow:
     """One metric of every model, in the order of the models."""
 
-    name: str
+    metric: str
+    name: str  # its title
     leads: bool
     words: str  # what it measures, and which direction is good
     cells: tuple[Cell, ...]
@@ -317,7 +318,7 @@ def _score_row(evaluation: Evaluation, name: str, leads: bool) -> ScoreRow:
     scores = [score(model, name) for model in evaluation.models]
     known = info(evaluation, name)
     cells = tuple(cell(s, bar) for s, bar in zip(scores, _bars(known, scores), strict=True))
-    return ScoreRow(name=title(evaluation, name), leads=leads, words=_meaning(known, name), cells=cells)
+    return ScoreRow(metric=name, name=title(evaluation, name), leads=leads, words=_meaning(known, name), cells=cells)
 
 
 def class_quantities(evaluation: Evaluation) -> tuple[str, ...]:
@@ -356,20 +357,19 @@ def confused_rows(evaluation: Evaluation, most: int = 12) -> tuple[ConfusedRow, 
 def _confused(evaluation: Evaluation, model: Evaluated, most: int) -> Iterator[ConfusedRow]:
     if model.confusion is None or len(model.confusion) < 3:
         return
-    wrong = model.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    size, totals = len(wrong), model.confusion.sum(axis=1)
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:most].tolist():
-        true, predicted = divmod(place, size)
-        count = int(wrong[true, predicted])
-        if count:
-            yield ConfusedRow(
-                model=model.name,
-                true=class_name(evaluation, true),
-                predicted=class_name(evaluation, predicted),
-                count=count,
-                share=numbers.quantity(count / totals[true], "fraction"),
-            )
+    totals = model.confusion.sum(axis=1)
+    places = np.argwhere(model.confusion)
+    wrong = places[places[:, 0] != places[:, 1]]
+    counts = model.confusion[wrong[:, 0], wrong[:, 1]]
+    for i in np.argsort(-counts, kind="stable")[:most].tolist():
+        true, predicted = wrong[i].tolist()
+        yield ConfusedRow(
+            model=model.name,
+            true=class_name(evaluation, true),
+            predicted=class_name(evaluation, predicted),
+            count=int(counts[i]),
+            share=numbers.quantity(counts[i] / totals[true], "fraction"),
+        )
 
 
 def class_name(evaluation: Evaluation, index: int) -> str:

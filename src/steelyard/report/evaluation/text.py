@@ -134,7 +134,7 @@ def difference_table(evaluation: Evaluation) -> Table:
         first = (_user(row.pair),) if len(pairs) > 1 else ()
         figures = (row.n, _text(row.drop, row.drop.whole), row.adjusted)
         remarks = Text("; ".join(row.remarks), style="dim")
-        table.add_row(*first, row.metric, _user(row.where or "all"), *figures, _marked(row.outcome), remarks)
+        table.add_row(*first, _user(row.metric), _user(row.where or "all"), *figures, _marked(row.outcome), remarks)
     whose = f"{next(iter(pairs))}: " if len(pairs) == 1 else ""
     more = f" {len(rows) - len(shown):,} more in the report." if len(rows) > len(shown) else ""
     return _captioned(table, f"{whose}a positive drop is worse, whatever the metric's direction.{more}")
@@ -398,7 +398,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _captioned(table: Table, words: str) -> Table:
