@@ -20,7 +20,7 @@ from steelyard.measure.process import Limits
 from steelyard.measure.turns import TurnSettings
 from steelyard.measure.weigh import WeighSettings
 from steelyard.probe.host import environment
-from steelyard.records import Plan, Prediction, Sample, Step, Trial
+from steelyard.records import Comparison, Plan, Prediction, Sample, Step, Trial
 from steelyard.search import attempt as module
 from steelyard.search.attempt import Rival, Workshop, attempt, build
 from steelyard.subject.artifact import read_artifact
@@ -76,7 +76,7 @@ def test_a_candidate_is_built_weighed_and_timed_against_the_baseline(shop: Works
     assert trial.prediction == prediction
     assert trial.wall_s > 0
     assert steps[0] == "building"
-    assert steps[-1] == "taking turns with the baseline"
+    assert steps.index("taking turns with the baseline") < steps.index("quality on validation")
     assert trial.artifact is not None
     artifact = read_artifact(shop.root / trial.artifact)
     assert artifact.plan == plan
@@ -92,6 +92,25 @@ def test_a_candidate_is_built_weighed_and_timed_against_the_baseline(shop: Works
     assert (trial.comparison.seconds > 0).all()
     assert isinstance(trial.after.get("latency_s", batch=1), Sample)
     assert rival.start_s > 0
+
+
+@pytest.mark.slow
+def test_a_candidate_too_slow_to_win_is_not_weighed_further(shop: Workshop, rival: Rival) -> None:
+    seen: list[Comparison] = []
+    steps: list[str] = []
+
+    def contends(comparison: Comparison) -> bool:
+        seen.append(comparison)
+        return False
+
+    trial = attempt(Plan(steps=(OPENVINO,)), shop, rival, None, steps.append, contends)
+    _weighed(trial)
+    assert seen == [trial.comparison]
+    assert steps[-1] == "taking turns with the baseline"
+    assert trial.after is not None
+    assert trial.after.predictions == trial.after.all("throughput_per_s") == trial.after.all("macs") == ()
+    for quantity in ("stored_bytes", "memory_running_bytes", "load_s"):
+        assert isinstance(trial.after.get(quantity), Sample)
 
 
 @pytest.mark.slow

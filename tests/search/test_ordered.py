@@ -2,37 +2,138 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
-from steelyard.records import Plan, Prediction, Refusal, Step, Trial
-from steelyard.search.ordered import OrderedSearch, out_of_time, skipped
+from steelyard.records import Comparison, Plan, Prediction, Refusal, Step, Trial
+from steelyard.search.ordered import SPREAD, OrderedSearch, expected_improvement, gain_of, out_of_time, skipped
 from steelyard.search.space import plans_for
 from steelyard.subject.engines import ENGINES
 
 
 def _prediction(name: str, gain: float, minutes: float = 1.0, *, hopeless: bool = False) -> Prediction:
-    plan = Plan(steps=(Step(name=name),))
+    """Of a plan whose steps are named in `name`, with spaces between."""
+    plan = Plan(steps=tuple(Step(name=step) for step in name.split()))
     return Prediction(plan=plan, gain=gain, ceiling=gain, minutes=minutes, because="reasons", hopeless=hopeless)
+
+
+def _obtained(prediction: Prediction, gain: float, wall_s: float | None = None) -> Trial:
+    """A trial that took as long as predicted unless `wall_s` says otherwise."""
+    seconds = np.full((1, 4, 2), [1.0, 1.0 / gain])
+    comparison = Comparison(arms=("baseline", "x"), batch=1, seconds=seconds, order=np.zeros((1, 4, 2), np.int32))
+    took = 60 * prediction.minutes if wall_s is None else wall_s
+    return Trial(plan=prediction.plan, comparison=comparison, prediction=prediction, wall_s=took)
 
 
 def _drain(search: OrderedSearch) -> list[str]:
     names = []
     while (prediction := search.ask()) is not None:
-        names.append(str(prediction.plan))
+        names.append(" ".join(step.name for step in prediction.plan.steps))
         search.tell(Trial(plan=prediction.plan))
     return names
 
 
-def test_the_best_gain_per_minute_comes_first() -> None:
+def _asked(predictions: Sequence[Prediction], told: Sequence[Trial], name: str) -> Prediction:
+    """What is predicted of one plan after some trials: the others are told of as refused."""
+    others = [p.plan for p in predictions if str(p.plan) != name and p.plan not in {t.plan for t in told}]
+    asked = OrderedSearch(predictions, [*told, *(Trial(plan=plan) for plan in others)]).ask()
+    assert asked is not None
+    return asked
+
+
+# --- order -----------------------------------------------------------------------------------------------
+
+
+def test_the_largest_expected_improvement_per_minute_comes_first() -> None:
     predictions = [
-        _prediction("slow but sure", 4.0, 6.0),  # 0.5 a minute
-        _prediction("quick", 2.0, 0.5),  # 2 a minute
-        _prediction("loss", 0.8, 0.1),  # -2 a minute
-        _prediction("middling", 2.0, 1.0),  # 1 a minute
+        _prediction("slow but sure", 4.0, 6.0),
+        _prediction("quick", 2.0, 0.5),
+        _prediction("loss", 0.5, 1.0),
+        _prediction("middling", 2.0, 1.0),
     ]
     assert _drain(OrderedSearch(predictions)) == ["quick", "middling", "slow but sure", "loss"]
+
+
+def test_what_the_lead_has_left_behind_gives_way_to_what_can_still_win() -> None:
+    cheap, strong = _prediction("cheap", 2.0, 0.2), _prediction("strong", 6.0, 2.0)
+    assert OrderedSearch([cheap, strong]).ask() == cheap
+    assert OrderedSearch([cheap, strong]).ask(lead=8.0) == strong
+
+
+@given(st.floats(0.05, 50), st.floats(0.5, 20), st.floats(1.05, 5))
+def test_expected_improvement_is_the_integral_that_it_stands_for(gain: float, lead: float, spread: float) -> None:
+    """Over the logarithm of the gain, as far as twelve standard deviations above its mean."""
+    start, mean, deviation = math.log(lead), math.log(gain), math.log(spread)
+    top = max(start, mean) + 12 * deviation
+    places = [x for x in (mean - deviation, mean, mean + deviation) if start < x < top]
+    found, _ = quad(lambda x: (x - start) * norm.pdf(x, mean, deviation), start, top, points=places or None, limit=200)
+    assert expected_improvement(gain, lead, spread) == pytest.approx(found, abs=1e-6, rel=1e-4)
+
+
+# --- what was obtained corrects what is still to come --------------------------------------------------------
+
+
+def test_int8_on_an_engine_is_predicted_from_what_the_engine_gave() -> None:
+    engine, int8 = _prediction("openvino", 2.0), _prediction("openvino nncf_int8", 5.0)
+    asked = _asked([engine, int8], [_obtained(engine, 3.0)], "openvino > nncf_int8")
+    assert asked.gain == pytest.approx(5.0 * 3.0 / 2.0)
+    assert "reasons; times 1.5 for what openvino gave" in asked.because
+
+
+def test_the_nearest_relative_counts_and_no_stranger() -> None:
+    engine, int8, mixed = (
+        _prediction("openvino", 2.0),
+        _prediction("openvino nncf_int8", 5.0),
+        Prediction(
+            plan=Plan(steps=(Step(name="openvino"), Step(name="nncf_int8", options=(("preset", "mixed"),)))),
+            gain=5.0, ceiling=9.0, minutes=1.0, because="reasons",
+        ),
+    )  # fmt: skip
+    other = _prediction("compile", 1.5)
+    told = [_obtained(engine, 3.0), _obtained(int8, 2.5)]
+    predictions = [engine, int8, mixed, other]
+    assert _asked(predictions, told, str(mixed.plan)).gain == pytest.approx(2.5)  # as its sibling, not as the engine
+    assert _asked(predictions, told, "compile") == other
+
+
+def test_a_longer_plan_tells_half_of_its_error_of_the_half_that_is_shared() -> None:
+    engine, int8 = _prediction("onnx", 2.0), _prediction("onnx quantize_static", 4.0)
+    asked = _asked([engine, int8], [_obtained(int8, 1.0)], "onnx")
+    assert asked.gain == pytest.approx(2.0 * math.sqrt(1.0 / 4.0))
+
+
+def test_what_a_relative_has_shown_is_less_in_doubt() -> None:
+    """Two plans with the same prediction and cost, both hopelessly behind: the one in more doubt is worth more."""
+    told_of, stranger = _prediction("openvino", 2.0), _prediction("onnx", 2.0)
+    sibling = Prediction(
+        plan=Plan(steps=(Step(name="openvino", options=(("precision", "f16"),)),)),
+        gain=2.0, ceiling=2.0, minutes=1.0, because="reasons",
+    )  # fmt: skip
+    search = OrderedSearch([told_of, sibling, stranger], [_obtained(told_of, 2.0)])
+    assert search.ask(lead=4.0) == stranger
+    assert SPREAD > 1
+
+
+def test_minutes_follow_the_pace_so_far() -> None:
+    first, second = _prediction("a", 3.0, 0.5), _prediction("b", 2.0, 2.0)
+    assert _asked([first, second], [_obtained(first, 3.0, wall_s=90.0)], "b").minutes == pytest.approx(6.0)
+    assert _asked([first, second], [Trial(plan=first.plan, wall_s=90.0)], "b").minutes == 2.0  # refused: no pace
+
+
+def test_the_gain_of_a_comparison_is_how_many_times_faster_it_was() -> None:
+    comparison = _obtained(_prediction("a", 2.0), 2.5).comparison
+    assert comparison is not None
+    assert gain_of(comparison) == pytest.approx(2.5)
+
+
+# --- what is asked for and told ------------------------------------------------------------------------------
 
 
 def test_what_is_hopeless_comes_last() -> None:

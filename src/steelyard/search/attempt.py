@@ -1,10 +1,14 @@
-"""One candidate, start to finish: built, reloaded, weighed and timed against the baseline, each in its own process.
+"""One candidate, start to finish: built, reloaded and timed against the baseline, then weighed; each in its own process.
+
+A candidate that is too slow to win is not weighed further: its throughput, its counts and its quality cost most and
+would decide nothing.
 
 Whatever goes wrong in those processes ends this candidate only, as a refused trial with its reason.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +18,8 @@ from types import TracebackType
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra, StorageFull, WorkerFailed
 from steelyard.measure.process import Child, Limits
 from steelyard.measure.turns import WORKER, TurnSettings, duel, make_ready
-from steelyard.measure.weigh import WeighSettings, weigh_in
-from steelyard.records import Environment, Plan, Prediction, Refusal, Trial
+from steelyard.measure.weigh import WeighSettings, weigh, weigh_in
+from steelyard.records import Comparison, Environment, Measurement, Plan, Prediction, Refusal, Trial
 from steelyard.subject.artifact import read_artifact
 
 __all__ = ["Rival", "Workshop", "attempt", "build"]
@@ -86,18 +90,23 @@ def attempt(
     rival: Rival,
     prediction: Prediction | None,
     on_step: Callable[[str], None] | None = None,
+    contends: Callable[[Comparison], bool] = lambda _: True,
 ) -> Trial:
-    """Build and weigh one plan. Never raises for the candidate's own failures; a full disk does end the run."""
+    """Build one plan, time it against the baseline, and weigh it fully if it still `contends`.
+
+    Never raises for the candidate's own failures; a full disk does end the run.
+    """
     started = time.monotonic()
     say = on_step or (lambda _: None)
     try:
         say("building")
         folder = build(plan, shop)
-        with Child(WORKER, limits=shop.limits, log=shop.log) as child:
-            artifact = read_artifact(folder)
-            after = weigh_in(child, artifact, shop.inputs, shop.weigh, data=shop.data, host=shop.host, on_step=say)
-            say("taking turns with the baseline")
-            comparison = duel(rival.child(), child, str(plan), shop.turns)
+        after, comparison = _look(plan, folder, shop, rival, say)
+        if contends(comparison):
+            after = weigh(
+                read_artifact(folder), shop.inputs, shop.weigh,
+                data=shop.data, host=shop.host, limits=shop.limits, log=shop.log, on_step=say,
+            )  # fmt: skip
     except StorageFull:
         raise
     except (CannotApply, InvalidInput, WorkerFailed) as error:
@@ -112,6 +121,17 @@ def attempt(
         prediction=prediction,
         wall_s=time.monotonic() - started,
     )
+
+
+def _look(
+    plan: Plan, folder: Path, shop: Workshop, rival: Rival, say: Callable[[str], None]
+) -> tuple[Measurement, Comparison]:
+    """What a fresh process tells in a few seconds: that it loads and is right, its size and memory, and its speed."""
+    short = dataclasses.replace(shop.weigh, latency_s=0.3 * shop.weigh.latency_s, sweep=(), split=None, count=False)
+    with Child(WORKER, limits=shop.limits, log=shop.log) as child:
+        after = weigh_in(child, read_artifact(folder), shop.inputs, short, host=shop.host, on_step=say)
+        say("taking turns with the baseline")
+        return after, duel(rival.child(), child, str(plan), shop.turns)
 
 
 def build(plan: Plan, shop: Workshop) -> Path:
