@@ -134,7 +134,7 @@ def evaluation_examples(estimate, gone, overlap, host):
     evaluation = r.Evaluation(
         command=("steelyard", "evaluate"), task="binary", classes=("no", "yes"), metrics=(info,), models=(evaluated,),
         objective=objective, level=0.9, positive="yes", differences=(difference,), gates=(gate,), overlaps=(overlap,),
-        test_uses=2, warnings=("careful",), environment=host, time="2026-01-01T00:00:00+00:00", version="0.1.0",
+        examples="f00", test_uses=2, warnings=("careful",), environment=host, time="2026-01-01T00:00:00+00:00", version="0.1.0",
     )  # fmt: skip
     return [
         info, curve, sliced, corrupted, shown, box, gap, threshold, temperature, evaluated, difference, objective, gate,

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steelyard.api import Result, benchmark, load, optimize, report, verify
+    from steelyard.api import Evaluated, Result, benchmark, evaluate, load, optimize, report, verify
     from steelyard.records import Contract
     from steelyard.subject.deployed import Model
     from steelyard.subject.splits import Split, Splits
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Contract",
+    "Evaluated",
     "Model",
     "Result",
     "Split",
@@ -30,6 +31,7 @@ __all__ = [
     "Subject",
     "__version__",
     "benchmark",
+    "evaluate",
     "load",
     "optimize",
     "report",
@@ -38,12 +40,14 @@ __all__ = [
 
 _HOMES = {
     "Contract": "records",
+    "Evaluated": "api",
     "Model": "subject.deployed",
     "Result": "api",
     "Split": "subject.splits",
     "Splits": "subject.splits",
     "Subject": "subject.subject",
     "benchmark": "api",
+    "evaluate": "api",
     "load": "api",
     "optimize": "api",
     "report": "api",

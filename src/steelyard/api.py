@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
 from steelyard.pipeline.job import Job, Progress, silent
-from steelyard.records import RunRecords, Scalar, SubjectSpec
+from steelyard.records import Evaluation, RunRecords, Scalar, SubjectSpec
 from steelyard.subject.deployed import Model
 from steelyard.verify.checkup import Checkup, check_folder
 
-__all__ = ["Result", "benchmark", "load", "optimize", "parse_budget", "report", "verify"]
+__all__ = ["Evaluated", "Result", "benchmark", "evaluate", "load", "optimize", "parse_budget", "report", "verify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,31 @@ class Result:
     def report(self) -> Path:
         """The report."""
         return self.folder / "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """A finished evaluation: its folder and its record."""
+
+    folder: Path
+    evaluation: Evaluation
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was passed."""
+        return all(gate.passed for gate in self.evaluation.gates)
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds."""
+        from steelyard.report.evaluation.text import metrics_json
+
+        return metrics_json(self.evaluation)
 
 
 def optimize(
@@ -100,12 +127,45 @@ def benchmark(
     return Result(folder=folder, records=run(job, batches, progress))
 
 
-def report(folder: str | Path) -> Result:
+def evaluate(
+    source: str | Path,
+    *,
+    compare: str | Path | Iterable[str | Path] = (),
+    out: str | Path | None = None,
+    progress: Progress = silent,
+    **words: Any,
+) -> Evaluated:
+    """Judge saved predictions (CSV, Parquet, NPZ) or a subject; see ``steelyard evaluate --help`` for the words.
+
+    ``words`` are the fields of `steelyard.pipeline.evaluation.request.Request`: ``label``, ``score``, ``key``, ``slices``,
+    ``objective``, ``target``, ``fail_under`` and so on. Saved predictions need no deep-learning framework. Raises
+    `InvalidInput` for anything that cannot be understood.
+    """
+    from steelyard.pipeline.evaluation.evaluate import evaluate as run
+    from steelyard.pipeline.evaluation.request import Request
+
+    others = (compare,) if isinstance(compare, str | Path) else tuple(compare)
+    folder = _folder(source, out, "-evaluate")
+    known = {f.name for f in dataclasses.fields(Request)}
+    unknown = next((word for word in words if word not in known), None)
+    if unknown is not None:
+        raise InvalidInput(f"evaluate has no {unknown!r}; it has {', '.join(sorted(known - {'source', 'out'}))}")
+    request = Request(source=str(source), out=folder, compare=tuple(map(str, others)), **words)
+    return Evaluated(folder=folder, evaluation=run(request, progress))
+
+
+def report(folder: str | Path) -> Result | Evaluated:
     """Render a run folder's report again, from its records alone."""
     from steelyard.pipeline.render import write_report
-    from steelyard.store import read_records
+    from steelyard.store import holds_evaluations, read_evaluations, read_records
 
     path = Path(folder)
+    if holds_evaluations(path):
+        from steelyard.pipeline.evaluation.evaluate import write_evaluation
+
+        evaluation = read_evaluations(path)[-1]
+        write_evaluation(path, evaluation)
+        return Evaluated(folder=path, evaluation=evaluation)
     records = read_records(path)
     write_report(path, records)
     return Result(folder=path, records=records)

@@ -589,7 +589,8 @@ class Evaluation:
     differences: tuple[Difference, ...] = ()
     gates: tuple[Gate, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
-    test_uses: int = 0  # how often these examples were judged on, this time included
+    examples: str = ""  # fingerprint of the labels that were judged on
+    test_uses: int = 0  # how often they were judged on in this folder, this time included
     warnings: tuple[str, ...] = ()
     environment: Environment | None = None
     time: str = ""  # ISO 8601, UTC

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from steelyard.errors import InvalidInput, RunFolderBusy, StorageFull
 from steelyard.records import (
+    Evaluation,
     Finding,
     Measurement,
     Outcome,
@@ -29,7 +30,7 @@ from steelyard.records import (
     encode,
 )
 
-__all__ = ["RunFolder", "read_records"]
+__all__ = ["RunFolder", "holds_evaluations", "read_evaluations", "read_records"]
 
 RECORDS = "records.jsonl"
 
@@ -83,6 +84,11 @@ class RunFolder:
         path = self.path / RECORDS
         return read_records(self.path) if path.exists() and path.stat().st_size else None
 
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """The evaluations that the folder holds, in the order they were made; raises `InvalidInput` for another kind of run."""
+        path = self.path / RECORDS
+        return read_evaluations(self.path) if path.exists() and path.stat().st_size else ()
+
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else that stands in the folder."""
         for name in (RECORDS, "report.html", "workers.log"):
@@ -123,6 +129,28 @@ def read_records(folder: Path) -> RunRecords:
         verification=single.get(Verification),
         outcome=single.get(Outcome),
     )
+
+
+def read_evaluations(folder: Path) -> tuple[Evaluation, ...]:
+    """The evaluations recorded in a folder, in order.
+
+    Raises `InvalidInput` where there are none, or the folder holds another kind of run.
+    """
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
+    found = tuple(_lines(path))
+    other = next((record for record in found if not isinstance(record, Evaluation)), None)
+    if other is not None:
+        kind = other.command if isinstance(other, Run) else "another kind"
+        raise InvalidInput(f"{folder} holds a run of {kind}: give another --out, or remove the folder")
+    return found
+
+
+def holds_evaluations(folder: Path) -> bool:
+    """Whether the folder's records begin with an evaluation."""
+    path = folder / RECORDS
+    return path.is_file() and isinstance(next(_lines(path), None), Evaluation)
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -15,11 +15,15 @@ __all__ = ["main"]
 _COMMANDS = {
     "optimize": "Make a model faster, smaller and greener under requirements, and prove it.",
     "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
+    "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
     "report": "Render a run's report again, from its records alone.",
     "verify": "Check a deployed folder on the machine where it will live.",
     "predict": "Say what one picture shows.",
     "doctor": "Engines, instruction sets, sensors and noise of this machine.",
 }
+
+
+_HOMES = {"evaluate": "steelyard.cli.evaluate"}
 
 
 class _Lazy(click.Group):
@@ -33,7 +37,7 @@ class _Lazy(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = getattr(import_module("steelyard.cli.commands"), cmd_name)
+        command: click.Command = getattr(import_module(_HOMES.get(cmd_name, "steelyard.cli.commands")), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,33 +12,41 @@ from rich.console import Console
 
 from steelyard.errors import InvalidInput
 
-__all__ = ["benchmark", "doctor", "optimize", "predict", "report", "verify"]
+__all__ = ["benchmark", "declarations", "doctor", "optimize", "output", "predict", "report", "verify"]
 
 _Command = Callable[..., Any]
 
 
-def _output(command: _Command) -> _Command:
+def output(command: _Command) -> _Command:
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")(
         command
     )
     return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(command)
 
 
-def _declarations(command: _Command) -> _Command:
-    """Options that say what a model file does not."""
-    options = (
-        click.option("--weights", type=click.Path(), help="State dict for a torchvision name or a Python file."),
-        click.option("--scale", help="Factor on raw values before mean and std, such as 1/255."),
-        click.option("--mean", help="Per channel, comma-separated."),
-        click.option("--std", help="Per channel, comma-separated."),
-        click.option("--outputs", type=click.Choice(["logits", "probabilities"]), help="What the model's outputs are."),
-        click.option("--labels", type=click.Path(), help="File with one class name a line, in output order."),
-        click.option("--classes", type=click.IntRange(2), help="Number of classes of a torchvision name."),
-        click.option("--size", type=click.IntRange(1), help="Picture side of a torchvision name (224)."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def declarations(skip: tuple[str, ...] = ()) -> Callable[[_Command], _Command]:
+    """Options that say what a model file does not; those in `skip` are the command's own."""
+    options = {
+        "weights": click.option(
+            "--weights", type=click.Path(), help="State dict for a torchvision name or a Python file."
+        ),
+        "scale": click.option("--scale", help="Factor on raw values before mean and std, such as 1/255."),
+        "mean": click.option("--mean", help="Per channel, comma-separated."),
+        "std": click.option("--std", help="Per channel, comma-separated."),
+        "outputs": click.option(
+            "--outputs", type=click.Choice(["logits", "probabilities"]), help="What the model's outputs are."
+        ),
+        "labels": click.option("--labels", type=click.Path(), help="File with one class name a line, in output order."),
+        "classes": click.option("--classes", type=click.IntRange(2), help="Number of classes of a torchvision name."),
+        "size": click.option("--size", type=click.IntRange(1), help="Picture side of a torchvision name (224)."),
+    }
+
+    def add(command: _Command) -> _Command:
+        for name, option in reversed(options.items()):
+            command = command if name in skip else option(command)
+        return command
+
+    return add
 
 
 @click.command()
@@ -51,8 +59,8 @@ def _declarations(command: _Command) -> _Command:
 @click.option("--label", help="Label column of a table (the last).")
 @click.option("--memory", type=click.FloatRange(min=0.1), help="GB that one candidate may hold (4/5 of the machine's).")
 @click.option("--timeout", default="10m", show_default=True, help="Time for one step of one candidate.")
-@_declarations
-@_output
+@declarations()
+@output
 def optimize(
     source: str,
     require: tuple[str, ...],
@@ -84,8 +92,8 @@ def optimize(
 @click.option("--batch", default="1,2,4,8,16,32", show_default=True, help="Batch sizes of the throughput sweep.")
 @click.option("--budget", default="15s", show_default=True, help="Time to measure.")
 @click.option("--out", type=click.Path(), help="Run folder (runs/NAME-benchmark).")
-@_declarations
-@_output
+@declarations()
+@output
 def benchmark(source: str, batch: str, as_json: bool, quiet: bool, **words: Any) -> int:
     """Weigh SOURCE: what it costs, and what holds it back. Needs no data."""
     from steelyard import api
@@ -101,7 +109,7 @@ def benchmark(source: str, batch: str, as_json: bool, quiet: bool, **words: Any)
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--figures", is_flag=True, help="Also write every chart as PNG, SVG and PDF into FOLDER/figures.")
-@_output
+@output
 def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
     """Render the report of a run FOLDER again, from its records alone."""
     from steelyard import api
@@ -110,19 +118,26 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
     with showing(2.0, quiet=quiet or as_json) as progress:
         progress("rendering the report", None)
         result = api.report(folder)
-        if figures:
+        if isinstance(result, api.Evaluated):
+            from steelyard.cli.evaluate import draw, show
+
+            draw(result, progress, figures=figures)
+        elif figures:
             from steelyard.report.charts import save_figures
 
             progress("drawing the figures", None)
             save_figures(result.records, Path(folder) / "figures")
-    _show(result, as_json=as_json, quiet=quiet)
+    if isinstance(result, api.Evaluated):
+        show(result, as_json=as_json, quiet=quiet)
+    else:
+        _show(result, as_json=as_json, quiet=quiet)
     return 0
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--budget", default="5s", show_default=True, help="Time to measure.")
-@_output
+@output
 def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
     """Check a deployed FOLDER on this machine: whole, same outputs, cost. Exit status 1 if a check fails."""
     from steelyard import api
@@ -151,7 +166,7 @@ def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
 @click.argument("folder", type=click.Path())
 @click.argument("picture", type=click.Path())
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes to show.")
-@_output
+@output
 def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> int:
     """Say what PICTURE shows, by the deployed model in FOLDER."""
     from steelyard import api
@@ -166,7 +181,7 @@ def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> 
 
 
 @click.command()
-@_output
+@output
 def doctor(as_json: bool, quiet: bool) -> int:
     """What this machine can run and sense, how noisy it is now, and what each extra would add."""
     from steelyard.cli.doctor import examine, show

@@ -26,6 +26,8 @@ __all__ = ["WeighSettings", "predict_split", "predictions", "read_parity", "weig
 
 Reading = Sample | Unavailable
 
+MOST_SCORES = 2_000_000  # probabilities kept with a record; beyond, those of the true class alone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeighSettings:
@@ -113,6 +115,7 @@ def predictions(outputs: NDArray[Any], labels: NDArray[np.int32], contract: Cont
         predicted=np.argmax(outputs, axis=1).astype(np.int32),
         p_true=shares[np.arange(len(labels)), labels].astype(np.float32),
         classes=outputs.shape[1],
+        scores=shares.astype(np.float32) if shares.size <= MOST_SCORES else None,
     )
 
 

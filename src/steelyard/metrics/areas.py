@@ -1,4 +1,4 @@
-"""Families of metrics of ranked scores: the area under the ROC curve, and the average precision.
+"""Families of metrics of scores: the area under the ROC curve, the average precision, and the calibration error.
 
 Two classes have the intervals of `steelyard.stats.auc`. Averages over classes, one against the rest, or over labels, leave
 out classes that have no positives or no negatives. The macro AUC's standard error is the infinitesimal jackknife: an
@@ -11,30 +11,46 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steelyard.metrics.calibration import (
+    Reliability,
+    calibration_error,
+    calibration_supported,
+    expected_calibration_error,
+    reliability,
+)
 from steelyard.metrics.examples import Examples, Undefined
 from steelyard.metrics.families import Drop, Ends, Evidence, Pair
 from steelyard.stats.auc import (
+    PrecisionSize,
     Ranked,
     auc,
     auc_interval,
     auc_parts,
     auc_supported,
     average_precision,
-    average_precision_interval,
     clustered_auc_interval,
     paired_delong,
+    placements,
+    precision_size,
     ranked,
 )
-from steelyard.stats.auc import _placements as placements
 from steelyard.stats.quantiles import normal_critical
 from steelyard.stats.sums import Spread, drop_interval, drop_p_value, interval
 
-__all__ = ["Auc", "AveragePrecision", "MacroAuc", "MacroAveragePrecision", "scored_classes"]
+__all__ = [
+    "Auc",
+    "AveragePrecision",
+    "CalibrationGap",
+    "MacroAuc",
+    "MacroAveragePrecision",
+    "scored_classes",
+    "top_reliability",
+]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -71,15 +87,16 @@ class Auc:
         self.value(of.before), self.value(of.after)
         before = of.before.examples
         scores = _scores(before), _scores(of.after.examples)
-
-        @lru_cache(maxsize=256)
-        def asked(level: float) -> tuple[float, float, float]:
-            found = paired_delong(before.labels, *scores, level, clusters=before.clusters)
-            if found is None:
-                raise Undefined("undefined: one cluster alone bounds nothing")
-            return found.difference, found.low, found.high
-
-        return _drop_of(asked, of.n, "paired DeLong" + (" over clusters" if before.clusters is not None else ""))
+        found = paired_delong(before.labels, *scores, clusters=before.clusters)
+        assert found is not None
+        over = " over clusters" if before.clusters is not None else ""
+        return Drop(
+            value=found.difference,
+            interval=found.interval,
+            p_value=partial(_p_of_interval, found.interval, found.difference),
+            needed=lambda limit, level: _needed(found.difference, found.error, limit, level, of.n),
+            method=f"paired DeLong{over}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,16 +111,13 @@ class AveragePrecision:
 
     def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
         made = on.examples
-        scores = _scores(made)
-        found = on.keep(
-            ("average precision", level),
-            lambda: average_precision_interval(
-                made.labels, scores, level, clusters=made.clusters, stratified=made.stratified
-            ),
+        found: PrecisionSize = on.keep(
+            "average precision",
+            lambda: precision_size(made.labels, _scores(made), clusters=made.clusters, stratified=made.stratified),
         )
-        assert found is not None
+        low, high = found.interval(level)
         how = "clusters" if made.clusters is not None else ("classes" if made.stratified else "examples")
-        return found[1], found[2], f"Wilson, effective n by bootstrap of {how}"
+        return low, high, f"Wilson, effective n by bootstrap of {how}"
 
     def drop(self, of: Pair) -> Drop:
         self.value(of.before), self.value(of.after)
@@ -157,6 +171,49 @@ class MacroAveragePrecision:
             "macro average precision", lambda: _macro_precisions(on.examples, _dealt(on.examples))
         )
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CalibrationGap:
+    """The expected calibration error of the top label (of the positive class where there are two)."""
+
+    def value(self, on: Evidence) -> float:
+        return expected_calibration_error(top_reliability(on.examples))
+
+    def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
+        bins: Reliability = on.keep("reliability", lambda: top_reliability(on.examples))
+        found = calibration_error(bins, level)
+        few = "" if calibration_supported(bins) else "; too few for each bin: wide"
+        return (
+            found.low,
+            found.high,
+            f"folded normals over {sum(c > 0 for c in bins.counts)} bins, bias allowed for{few}",
+        )
+
+    def drop(self, of: Pair) -> Drop:
+        groups = _dealt(of.before.examples)
+        first, second = (_gaps_without(side.examples, groups) for side in (of.before, of.after))
+        found = _jackknife(first[0] - second[0], first[1:] - second[1:], of.n)
+        return _drop_of_spread(found, of.n, f"jackknife over {len(first) - 1} groups")
+
+
+def top_reliability(made: Examples) -> Reliability:
+    """Confidence and right answers in 15 bins: of the predicted class, or of the positive class of two."""
+    return reliability(*_believed(made))
+
+
+def _believed(made: Examples) -> tuple[Floats, Bools]:
+    scores = np.asarray(_scores(made), dtype=np.float64)
+    if made.task == "binary":
+        return scores, np.asarray(made.labels == 1)
+    return scores.max(axis=1), np.asarray(scores.argmax(axis=1) == made.labels)
+
+
+def _gaps_without(made: Examples, groups: NDArray[np.int64]) -> Floats:
+    """The calibration error of all examples, then without each group."""
+    confidence, right = _believed(made)
+    kept = (groups != left_out for left_out in range(-1, int(groups.max()) + 1))
+    return np.array([expected_calibration_error(reliability(confidence[k], right[k])) for k in kept])
 
 
 # --- classes, one against the rest ---------------------------------------------------------------------
@@ -295,23 +352,6 @@ def _drop_of_spread(found: Spread, n: int, method: str) -> Drop:
         interval=lambda level: drop_interval(found, reach=1.0, level=level),
         p_value=partial(drop_p_value, found, reach=1.0),
         needed=needed,
-        method=method,
-    )
-
-
-def _drop_of(asked: Callable[[float], tuple[float, float, float]], n: int, method: str) -> Drop:
-    """A drop known by its interval at any level: p is read off the interval, so that both always agree."""
-    value, low, high = asked(0.95)
-    error = (high - low) / (2 * normal_critical(0.95))
-
-    def ends(level: float) -> Ends:
-        return asked(level)[1:]
-
-    return Drop(
-        value=value,
-        interval=ends,
-        p_value=partial(_p_of_interval, ends, value),
-        needed=lambda limit, level: _needed(value, error, limit, level, n),
         method=method,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,9 +16,12 @@ from steelyard.records import Predictions, Task
 
 __all__ = [
     "Examples",
+    "Outputs",
     "Undefined",
+    "answers",
     "binary",
     "from_predictions",
+    "language",
     "multiclass",
     "multilabel",
     "ranking",
@@ -44,6 +48,8 @@ class Examples:
     multilabel  0 or 1 (n, classes)            of each label (n, classes)             0 or 1 (n, classes)
     regression  targets (n,)                   predictions (n,)                       none
     ranking     relevance (n,), 0 for none     higher first (n,)                      none
+    language    bytes of each token (n,)       log-probabilities (n,)                 none
+    answers     right answers (n,), texts      none                                   texts (n,)
     ==========  =============================  =====================================  ====================
 
     Make them with the functions of this module, which check what they are given.
@@ -205,6 +211,24 @@ def ranking(
     _same_length(len(grades), "query", len(codes))
     values = _row("score", scores, len(grades))
     return Examples(task="ranking", labels=grades, scores=values, queries=codes, clusters=clusters)
+
+
+def language(
+    log_probabilities: ArrayLike, byte_counts: ArrayLike, *, clusters: NDArray[np.int64] | None = None
+) -> Examples:
+    """Tokens ``(n,)`` of texts: the natural logarithm of the probability that the model gave each, and its bytes."""
+    counts = _row("byte count", byte_counts)
+    scores = _row("log-probability", log_probabilities, len(counts))
+    return Examples(task="language", labels=counts, scores=scores, clusters=clusters)
+
+
+def answers(
+    references: Sequence[str], predicted: Sequence[str], *, clusters: NDArray[np.int64] | None = None
+) -> Examples:
+    """Questions ``(n,)`` with the right answer and the model's, as texts."""
+    _same_length(len(references), "answer", len(predicted))
+    texts = [np.array(list(side), dtype=object) for side in (references, predicted)]
+    return Examples(task="answers", labels=texts[0], predicted=texts[1], clusters=clusters)
 
 
 def from_predictions(made: Predictions) -> Examples:

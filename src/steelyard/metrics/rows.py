@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
+from steelyard.metrics import calibration, language, losses, multilabel, ranking, regression
 from steelyard.metrics import classification as c
-from steelyard.metrics import language, losses, multilabel, ranking, regression
-from steelyard.metrics.areas import Auc, AveragePrecision, MacroAuc, MacroAveragePrecision
+from steelyard.metrics.areas import Auc, AveragePrecision, CalibrationGap, MacroAuc, MacroAveragePrecision
 from steelyard.metrics.examples import Examples
 from steelyard.metrics.families import Family, Sums, Table, all_examples
 from steelyard.records import Task
@@ -42,7 +42,7 @@ class Metric:
     low: float = 0.0  # the smallest possible value
     high: float = 1.0  # the largest
     higher_is_better: bool = True
-    needs: str = "predicted"  # predicted | scores | probabilities
+    needs: str = "predicted"  # predicted | scores | probabilities | p_true, that of the true class alone
     undefined: str = ""  # when it has no value, in words
 
 
@@ -217,8 +217,25 @@ def _top_hits(made: Examples, k: int) -> Floats:
 
 _LOG_LOSS = _sums(
     "log_loss", "Log-loss", _cross_entropies, high=c.LARGEST_LOSS, scale="plain", unit="nat", higher_is_better=False,
-    needs="probabilities",
+    needs="p_true",
 )  # fmt: skip
+
+
+_ECE = Metric(
+    name="ece", title="Calibration error (ECE)", family=CalibrationGap(), higher_is_better=False, needs="probabilities"
+)
+
+
+def _binary_brier(made: Examples) -> Floats:
+    return calibration.binary_brier_terms(made.scores, made.labels)  # type: ignore[arg-type]
+
+
+def _brier(made: Examples) -> Floats:
+    return calibration.brier_terms(made.scores, made.labels, "probabilities")  # type: ignore[arg-type]
+
+
+_BRIER_2 = _sums("brier", "Brier score", _binary_brier, higher_is_better=False, needs="probabilities")
+_BRIER_K = _sums("brier", "Brier score", _brier, high=2.0, higher_is_better=False, needs="probabilities")
 
 
 def _top(k: int) -> Metric:
@@ -395,8 +412,8 @@ _ANSWERS = (_sums("exact_match", "Exact match", _exact), _sums("token_f1", "F1 o
 # --- by task ----------------------------------------------------------------------------------------------
 
 _ROWS: Mapping[Task, tuple[Metric, ...]] = {
-    "binary": (*_CLASSES, *_of_class(1), *_AREAS, _LOG_LOSS),
-    "multiclass": (*_CLASSES, *_MACRO_AREAS, _LOG_LOSS),
+    "binary": (*_CLASSES, *_of_class(1), *_AREAS, _LOG_LOSS, _BRIER_2, _ECE),
+    "multiclass": (*_CLASSES, *_MACRO_AREAS, _LOG_LOSS, _BRIER_K, _ECE),
     "multilabel": _MULTILABEL,
     "regression": _REGRESSION,
     "ranking": _RANKING,
@@ -411,11 +428,11 @@ STATIC: Mapping[Task, Mapping[str, Metric]] = MappingProxyType(
 DEFAULTS: Mapping[Task, tuple[str, ...]] = {
     "binary": (
         "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "roc_auc", "average_precision",
-        "log_loss",
+        "log_loss", "brier", "ece",
     ),
     "multiclass": (
         "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1", "mcc",
-        "macro_roc_auc", "macro_average_precision", "log_loss",
+        "macro_roc_auc", "macro_average_precision", "log_loss", "brier", "ece",
     ),
     "multilabel": (
         "micro_f1", "macro_f1", "samples_f1", "micro_precision", "micro_recall", "subset_accuracy", "hamming_loss",

@@ -171,12 +171,13 @@ def drop_estimate(of: Pair, metric: Metric, level: float = 0.95) -> Estimate | U
 
 
 def _check_needs(metric: Metric, examples: Examples) -> None:
+    """Raise `Undefined` where the examples lack what the metric reads."""
     if metric.needs == "predicted":
         if examples.predicted is None:
             raise Undefined("needs predicted classes")
-    elif examples.scores is None and examples.p_true is None:
-        raise Undefined(f"needs {metric.needs}, and only predicted classes were given")
-    elif metric.needs == "probabilities" and not examples.calibrated:
+        return
+    if metric.needs != "scores" and not examples.calibrated:
         raise Undefined("needs probabilities, and the scores were declared to rank only")
-    elif metric.needs == "scores" and examples.scores is None:
-        raise Undefined("needs the scores of all classes, and only that of the true class was kept")
+    if examples.scores is None and (examples.p_true is None or metric.needs != "p_true"):
+        given = "predicted classes" if examples.p_true is None else "the true class's probabilities"
+        raise Undefined(f"needs the scores of all classes, and only {given} were kept")

@@ -40,6 +40,7 @@ class Prepared:
     method: str
     overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
+    splits: Splits | None = None
 
 
 def prepare_subject(spec: SubjectSpec, out: Path, progress: Progress, *, with_data: bool = True) -> Prepared:
@@ -72,6 +73,7 @@ def prepare_subject(spec: SubjectSpec, out: Path, progress: Progress, *, with_da
         method=splits.method,
         overlaps=found,
         warnings=tuple(_overlap_warning(o) for o in found),
+        splits=splits,
     )
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "AucParts",
     "Counts",
     "PairedAuc",
+    "PrecisionSize",
     "Ranked",
     "auc",
     "auc_interval",
@@ -52,6 +53,8 @@ __all__ = [
     "delong_variance",
     "distinct",
     "paired_delong",
+    "placements",
+    "precision_size",
     "ranked",
     "resampled_counts",
     "score_interval",
@@ -429,7 +432,7 @@ def auc_supported(positives: int, negatives: int, area: float) -> bool:
 # --- per example: clusters and pairs ----------------------------------------------------------------
 
 
-def _placements(positive: Bools, scores: Floats) -> Floats:
+def placements(positive: Bools, scores: Floats) -> Floats:
     """Each example's placement ``(n,)``: the share of the other class that it is on the right side of."""
     found = np.empty(len(scores))
     above, below = np.sort(scores[positive]), np.sort(scores[~positive])
@@ -475,7 +478,7 @@ def clustered_auc_interval(
 def _design_effect(parts: AucParts, positive: Bools, values: Floats, ids: Ints) -> float:
     """The clustered variance over the unclustered one; where nothing varies, the examples of a class per cluster."""
     if parts.variance > 0:
-        centred = _placements(positive, values) - parts.value
+        centred = placements(positive, values) - parts.value
         found = _clustered_variance(centred, positive, ids) / parts.variance
         if found > 0:
             return found
@@ -514,6 +517,14 @@ class PairedAuc:
     low: float
     high: float
     p_value: float
+    error: float  # the standard error of the difference
+    worth: float  # changed examples (or clusters) that it rests on
+    trials: float  # examples that a difference without change stands on
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Both ends at another level, without the scores being ranked again."""
+        half, _ = _two_sided(self.difference, self.error, self.worth, self.trials, level)
+        return max(-1.0, self.difference - half), min(1.0, self.difference + half)
 
 
 _FEW = 4.0  # changed examples' worth below which the changes seen say little about those unseen
@@ -546,7 +557,7 @@ def paired_delong(
     assert a is not None
     assert b is not None
     ids = np.arange(len(positive)) if clusters is None else _cluster_ids(clusters, len(positive))
-    centred = _placements(positive, one) - _placements(positive, other) - (a - b)
+    centred = placements(positive, one) - placements(positive, other) - (a - b)
     error, worth = _error(centred, positive, ids)
     m = float(positive.sum() * (~positive).sum() / len(positive)) * (int(ids.max()) + 1) / len(ids)
     half, p_value = _two_sided(a - b, error, worth, m, level)
@@ -557,6 +568,9 @@ def paired_delong(
         low=max(-1.0, a - b - half),
         high=min(1.0, a - b + half),
         p_value=p_value,
+        error=error,
+        worth=worth,
+        trials=m,
     )
 
 
@@ -616,6 +630,22 @@ def _average_precisions(positives: NDArray[np.number], negatives: NDArray[np.num
     return np.asarray((positives * precision).sum(axis=0) / np.maximum(hits[-1], 1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionSize:
+    """An average precision with the effective number of examples that its interval stands on, at any level."""
+
+    value: float
+    size: float
+    trials: float  # positives, or clusters that hold them: one more than the degrees of freedom
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Wilson's interval with Student's quantile."""
+        as_normal = 1 - 2 * float(
+            ndtr(-_student(level, self.trials - 1))
+        )  # the level whose normal quantile is Student's
+        return wilson(min(1.0, self.value) * self.size, self.size, min(as_normal, _HIGHEST_LEVEL))
+
+
 def average_precision_interval(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -626,15 +656,29 @@ def average_precision_interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval | None:
-    """``(value, low, high)`` of the average precision; None where it is undefined.
+    """``(value, low, high)`` of the average precision by :func:`precision_size`; None where it is undefined."""
+    found = precision_size(labels, scores, clusters=clusters, stratified=stratified, resamples=resamples, seed=seed)
+    return None if found is None else (found.value, *found.interval(level))
+
+
+def precision_size(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    stratified: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> PrecisionSize | None:
+    """The average precision and what its interval stands on; None where it is undefined.
 
     Examples (or whole `clusters`) are resampled as multinomial weights on the sorted scores; `stratified` keeps the
     numbers of positives and negatives. The variance v of the resampled values gives an effective number
     ``a (1 - a) / v`` of examples for Wilson's interval around the exact value a, with Student's quantile at one degree
-    of freedom fewer than positives (or clusters that hold them); where nothing varies it is their number. Simulated,
-    it holds the truth 92 to 96 % of the time from 20 positives up. The value uses every threshold; the resamples at
-    most 1,024, cut so that each holds the same share of both classes: only the variance is approximate, and it is
-    exact with no more than 1,024 distinct scores. Depends on the examples and `seed`, not on the examples' order.
+    of freedom fewer than positives (or clusters that hold them); where nothing varies it is their number
+    (its coverage: ``benchmarks/results/coverage.md``). The value uses every threshold; the resamples at most 1,024, cut
+    so that each holds the same share of both classes: only the variance is approximate, and it is exact with no more
+    than 1,024 distinct scores. Depends on the examples and `seed`, not on the examples' order.
     """
     examples = ranked(labels, scores)
     value = average_precision(examples)
@@ -651,8 +695,7 @@ def average_precision_interval(
         most = float(min(examples.positives, len(np.unique(ids[positive]))))
     variance = float(draws.var())
     size = most if variance == 0 or value in (0.0, 1.0) else min(len(examples), value * (1 - value) / variance)
-    as_normal = 1 - 2 * float(ndtr(-_student(level, most - 1)))  # the level whose normal quantile is Student's
-    return value, *wilson(min(1.0, value) * size, size, min(as_normal, _HIGHEST_LEVEL))
+    return PrecisionSize(value=value, size=size, trials=most)
 
 
 def resampled_counts(

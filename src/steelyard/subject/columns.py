@@ -53,6 +53,10 @@ class Words:
     def __getitem__(self, row: int) -> str:
         return self.levels[int(self.codes[row])]
 
+    def take(self, rows: NDArray[np.int64]) -> Words:
+        """The words of these rows, in this order."""
+        return Words(codes=self.codes[rows], levels=self.levels)
+
 
 def _ordered(codes: NDArray[np.integer], levels: Sequence[str]) -> Words:
     order = class_order(levels)

@@ -1,0 +1,299 @@
+"""One model's answers to all that is found about it: scores, curves, boxes, slices, mistakes, gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.metrics import calibration, curves
+from steelyard.metrics.areas import scored_classes, top_reliability
+from steelyard.metrics.classification import log_losses
+from steelyard.metrics.examples import Examples
+from steelyard.metrics.slices import bins, cuts, gap, judged
+from steelyard.metrics.table import Metric, estimate, evidence, find
+from steelyard.pipeline.evaluation.request import Answers, Request
+from steelyard.records import (
+    Box,
+    Curve,
+    Estimate,
+    Evaluated,
+    Gap,
+    Shown,
+    SliceScore,
+    Temperature,
+    Threshold,
+    Unavailable,
+)
+
+__all__ = ["assess", "split_gap"]
+
+Say = Callable[[str], None]
+Floats = NDArray[np.float64]
+Kind = Literal["roc", "pr"]
+
+MOST_CLASSES = 1000  # in a confusion table that is kept whole
+MOST_ROWS = 200  # classes with numbers of their own
+MOST_CURVES = 6  # classes with curves of their own, the worst
+MOST_POINTS = 200
+MISTAKES = 12
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def assess(
+    answers: Answers, metrics: Sequence[Metric], request: Request, threshold: Threshold | None, say: Say
+) -> Evaluated:
+    """Everything about one model. `metrics` are in the order they are shown, the leading one first."""
+    examples, level = answers.examples, request.level
+    say("scores")
+    of = evidence(examples, metrics)
+    scores = tuple(estimate(of, metric, level) for metric in metrics)
+    say("curves")
+    lines = tuple(_curves(examples, level))
+    say("slices")
+    slices, notes = _sliced(answers, metrics[0], request)
+    return Evaluated(
+        name=answers.name,
+        source=answers.source,
+        digest=answers.digest,
+        n=len(examples),
+        split=answers.split,
+        scores=scores,
+        per_class=tuple(_per_class(examples, level)),
+        confusion=_confusion(examples),
+        curves=lines,
+        boxes=tuple(_boxes(examples)),
+        slices=slices,
+        corrupted=answers.corrupted,
+        mistakes=tuple(_mistakes(answers)),
+        explained=answers.explained,
+        gaps=(*answers.gaps, *_train_gap(answers, metrics[0], level)),
+        threshold=threshold,
+        temperature=_temperature(answers, level),
+        notes=(*answers.notes, *notes),
+    )
+
+
+# --- classes ---------------------------------------------------------------------------------------------
+
+
+def _confusion(examples: Examples) -> NDArray[np.int64] | None:
+    if examples.task not in ("binary", "multiclass") or len(examples.classes) > MOST_CLASSES:
+        return None
+    return evidence(examples, ()).cells.dense()
+
+
+def _per_class(examples: Examples, level: float) -> Iterator[tuple[str, tuple[Estimate | Unavailable, ...]]]:
+    """Precision, recall and F1 of each class; of very many, of those with the most mistakes."""
+    if examples.task != "multiclass":
+        return
+    of = evidence(examples, ())
+    counts = of.margins
+    order = range(len(examples.classes))
+    if len(examples.classes) > MOST_ROWS:
+        order = np.argsort(-(counts.actual + counts.predicted - 2 * counts.hits), kind="stable")[:MOST_ROWS].tolist()
+    for place in order:
+        rows = [
+            find(f"{name}[{examples.classes[place]}]", "multiclass", examples.classes)
+            for name in ("precision", "recall", "f1")
+        ]
+        yield examples.classes[place], tuple(_short(estimate(of, row, level)) for row in rows)
+
+
+def _short(found: Estimate | Unavailable) -> Estimate | Unavailable:
+    """Without the class, which the row names already."""
+    return dataclasses.replace(found, quantity=found.quantity.partition("[")[0])
+
+
+# --- curves ----------------------------------------------------------------------------------------------
+
+
+def _curves(examples: Examples, level: float) -> Iterator[Curve]:
+    if examples.scores is None or examples.task not in ("binary", "multiclass", "multilabel"):
+        return
+    if examples.task == "binary":
+        yield from _two_class_curves(examples.labels == 1, np.asarray(examples.scores, dtype=np.float64), level)
+    else:
+        yield from _class_curves(examples)
+    if examples.calibrated and examples.task != "multilabel":
+        yield _reliability(examples, level)
+
+
+_KINDS: tuple[Kind, ...] = ("roc", "pr")
+_DRAWN: Mapping[Kind, tuple[Callable[..., curves.Curve | None], Callable[..., curves.Band | None]]] = {
+    "roc": (curves.roc_curve, curves.roc_band),
+    "pr": (curves.pr_curve, curves.pr_band),
+}
+
+
+def _two_class_curves(positive: NDArray[np.bool_], scores: Floats, level: float) -> Iterator[Curve]:
+    for kind in _KINDS:
+        draw, band = _DRAWN[kind]
+        line, around = draw(positive, scores, most_points=MOST_POINTS), band(positive, scores, level)
+        if line is not None and around is not None:
+            low, high = (np.interp(line.x, around.x, side) for side in (around.low, around.high))
+            note = f"{100 * level:.3g} % pointwise, by bootstrap"
+            yield Curve(
+                kind=kind,
+                of="",
+                x=line.x,
+                y=line.y,
+                low=np.minimum(low, line.y),
+                high=np.maximum(high, line.y),
+                note=note,
+            )
+
+
+def _class_curves(examples: Examples) -> Iterator[Curve]:
+    """The mean over classes at each rate, and the classes that rank worst."""
+    found: list[tuple[str, dict[Kind, curves.Curve]]] = []
+    for place, positive, scores in scored_classes(examples)[:MOST_ROWS]:
+        roc, pr = (draw(positive, scores, most_points=MOST_POINTS) for draw in (curves.roc_curve, curves.pr_curve))
+        if roc is not None and pr is not None:
+            found.append((examples.classes[place], {"roc": roc, "pr": pr}))
+    grid = np.linspace(0, 1, 101)
+    for kind in _KINDS if found else ():
+        mean = np.mean([np.interp(grid, lines[kind].x, lines[kind].y) for _, lines in found], axis=0)
+        yield Curve(kind=kind, of="macro mean", x=grid, y=mean)
+        for name, lines in sorted(found, key=lambda row: row[1]["roc"].area)[:MOST_CURVES]:
+            yield Curve(kind=kind, of=name, x=lines[kind].x, y=lines[kind].y)
+
+
+def _reliability(examples: Examples, level: float) -> Curve:
+    bins = calibration.reliability_bins(top_reliability(examples), level)
+    x, y, low, high, count = np.array(
+        [(b.confidence, b.accuracy, b.accuracy_low, b.accuracy_high, b.n) for b in bins], dtype=np.float64
+    ).T
+    return Curve(kind="reliability", of="", x=x, y=y, low=low, high=high, count=count)
+
+
+# --- spread ----------------------------------------------------------------------------------------------
+
+
+def _boxes(examples: Examples) -> Iterator[Box]:
+    if examples.task == "regression":
+        assert examples.scores is not None
+        yield _box("absolute error", "all", np.abs(examples.labels - examples.scores))
+    elif examples.task in ("binary", "multiclass") and examples.scores is not None and examples.calibrated:
+        losses = log_losses(_p_true(examples))
+        sizes = np.bincount(examples.labels, minlength=len(examples.classes))
+        means = np.bincount(examples.labels, losses, minlength=len(examples.classes)) / np.maximum(sizes, 1)
+        for place in np.argsort(-means, kind="stable")[:12]:
+            if sizes[place]:
+                yield _box("loss", examples.classes[place], losses[examples.labels == place])
+
+
+def _box(quantity: str, group: str, values: Floats) -> Box:
+    return Box(quantity=quantity, group=group, quantiles=tuple(np.quantile(values, _QUANTILES).tolist()), n=len(values))
+
+
+def _p_true(examples: Examples) -> Floats:
+    assert examples.scores is not None
+    if examples.task == "binary":
+        return np.where(examples.labels == 1, examples.scores, 1 - examples.scores)
+    return np.asarray(examples.scores[np.arange(len(examples)), examples.labels], dtype=np.float64)
+
+
+# --- slices, mistakes, gaps --------------------------------------------------------------------------------
+
+
+def _sliced(answers: Answers, metric: Metric, request: Request) -> tuple[tuple[SliceScore, ...], list[str]]:
+    columns = [*answers.columns]
+    if answers.examples.scores is not None and answers.examples.task in ("binary", "multiclass"):
+        named = {c.name for c in columns}
+        asked = (s.partition("=")[::2] for s in request.slices)
+        specs = [spec or "5" for name, spec in asked if name == "confidence" and name not in named]
+        columns += [bins("confidence", _confidence(answers.examples), spec) for spec in specs]
+    if not columns:
+        return (), []
+    found, left_out = cuts(columns)
+    notes = []
+    if left_out:
+        notes.append(
+            f"{left_out:,} pairs of slices were not looked at: they are smaller than the {len(found):,} that were"
+        )
+    return judged(answers.examples, metric, found, request.level), notes
+
+
+def _confidence(examples: Examples) -> Floats:
+    """The probability of what was predicted."""
+    assert examples.scores is not None
+    if examples.task == "binary":
+        return np.where(examples.predicted == 1, examples.scores, 1 - examples.scores)
+    return np.asarray(examples.scores.max(axis=1), dtype=np.float64)
+
+
+def _mistakes(answers: Answers) -> Iterator[Shown]:
+    """The wrong answers that the model was surest of."""
+    examples = answers.examples
+    if examples.task == "regression":
+        yield from _largest_errors(answers)
+    if examples.task not in ("binary", "multiclass") or examples.predicted is None:
+        return
+    wrong = np.flatnonzero(examples.predicted != examples.labels)
+    sure = np.zeros(len(examples)) if examples.scores is None else _confidence(examples)
+    for row in wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]:
+        yield Shown(
+            place=answers.place(int(row)),
+            true=examples.classes[examples.labels[row]],
+            predicted=examples.classes[examples.predicted[row]],
+            confidence=float(sure[row]),
+            picture=answers.picture(int(row)) if answers.picture is not None else "",
+            text=answers.texts[int(row)] if answers.texts is not None else "",
+        )
+
+
+def _largest_errors(answers: Answers) -> Iterator[Shown]:
+    labels, scores = answers.examples.labels, answers.examples.scores
+    assert scores is not None
+    for row in np.argsort(-np.abs(labels - scores), kind="stable")[:MISTAKES]:
+        yield Shown(
+            place=answers.place(int(row)),
+            true=f"{labels[row]:.6g}",
+            predicted=f"{scores[row]:.6g}",
+            confidence=float("nan"),
+            text=answers.texts[int(row)] if answers.texts is not None else "",
+        )
+
+
+def _train_gap(answers: Answers, metric: Metric, level: float) -> Iterator[Gap]:
+    if answers.train is not None:
+        yield split_gap(answers.train, answers.examples, metric, level, unseen=answers.split or "test")
+
+
+def split_gap(seen: Examples, unseen_examples: Examples, metric: Metric, level: float, *, unseen: str) -> Gap:
+    """How much better a metric is on the examples that the model was trained on (Q13)."""
+    here, there = evidence(unseen_examples, [metric]), evidence(seen, [metric])
+    on_seen, on_unseen = estimate(there, metric, level), estimate(here, metric, level)
+    known = isinstance(on_seen, Estimate) and isinstance(on_unseen, Estimate)
+    return Gap(
+        metric=metric.name,
+        seen="train",
+        unseen=unseen,
+        on_seen=on_seen,
+        on_unseen=on_unseen,
+        gap=gap(here, there, metric, level) if known else None,
+    )
+
+
+def _temperature(answers: Answers, level: float) -> Temperature | None:
+    """A temperature fitted on validation examples, and what it does to calibration on those judged."""
+    examples, fitted = answers.examples, answers.validation
+    if fitted is None or fitted.scores is None or examples.scores is None or not examples.calibrated:
+        return None
+    if examples.task not in ("binary", "multiclass"):
+        return None
+    found = calibration.fit_temperature(fitted.scores, fitted.labels, "probabilities")
+    cooled = dataclasses.replace(examples, scores=calibration.calibrated(examples.scores, found, "probabilities"))
+    rows = [find(name, examples.task) for name in ("ece", "brier", "log_loss")]
+    before, after = (evidence(side, rows) for side in (examples, cooled))
+    return Temperature(
+        value=found.value,
+        fitted_on=answers.validation_name,
+        n=len(fitted),
+        before=tuple(estimate(before, row, level) for row in rows),
+        after=tuple(estimate(after, row, level) for row in rows),
+    )

@@ -1,0 +1,528 @@
+"""From a table of saved predictions to answers: which column is what, declared or plain from its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steelyard.errors import InvalidInput
+from steelyard.metrics import examples as made
+from steelyard.metrics.examples import Examples
+from steelyard.metrics.slices import Column, bins
+from steelyard.pipeline.evaluation.request import Answers, Request
+from steelyard.records import Task
+from steelyard.subject.columns import Table, Words, is_number, open_table
+
+__all__ = ["digest_of", "read_answers"]
+
+LABELS = (
+    "y",
+    "label",
+    "labels",
+    "target",
+    "y_true",
+    "truth",
+    "class",
+    "true",
+    "relevance",
+    "reference",
+    "answer",
+    "bytes",
+)
+SCORES = (
+    "p",
+    "score",
+    "scores",
+    "prob",
+    "probability",
+    "y_score",
+    "y_prob",
+    "proba",
+    "p_*",
+    "prob_*",
+    "score_*",
+    "logit_*",
+)
+NUMBERS = ("y_pred", "pred", "prediction", "predicted", "y_hat", "forecast", *SCORES)
+PREDICTED = ("y_pred", "pred", "prediction", "predicted", "y_hat")
+KEYS = ("id", "key", "example", "example_id")
+TEXTS = ("text", "sentence", "title", "review", "content")
+SPLITS = ("split", "fold", "part")
+_BINARY_WORDS = {"0", "1", "-1", "0.0", "1.0"}
+_FEW_LEVELS, _AUTO_BINS = 30, 5
+
+
+def read_answers(path: Path, request: Request) -> Answers:
+    """Read the columns that are needed, in one pass. Raises `InvalidInput` with the column, the row and the cure."""
+    table = open_table(path)
+    roles = _roles(table, request)
+    _read(table, roles, request)
+    examples = _examples(table, roles, request)
+    answers = Answers(
+        name=path.stem,
+        source=str(path),
+        digest=digest_of(path),
+        examples=_clustered(examples, table, request),
+        columns=tuple(_slices(table, roles, request)),
+        keys=table.words(roles.key) if roles.key else None,
+        texts=table.words(roles.text) if roles.text else None,
+        notes=tuple(_notes(examples, request)),
+    )
+    if answers.keys is not None:
+        _check_keys(path, roles.key, answers.keys)
+    return _parted(table, roles, answers) if roles.split else answers
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, read through once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- which column is what --------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Roles:
+    labels: tuple[str, ...]
+    scores: tuple[str, ...]
+    predicted: tuple[str, ...]
+    query: str | None
+    key: str | None
+    text: str | None
+    split: str | None
+    task: Task | None
+
+
+def _roles(table: Table, request: Request) -> _Roles:
+    wants_numbers = request.task in ("regression", "ranking", "language")
+    labels = _columns(table, request.label) or _first(table, LABELS)
+    if not labels:
+        raise InvalidInput(
+            f"{table.path} has no column called {', '.join(LABELS[:5])} ...: say which holds the labels with --label "
+            f"(it has {', '.join(table.names[:12])})"
+        )
+    scores = (
+        _columns(table, request.score)
+        or ((), _first(table, NUMBERS if wants_numbers else SCORES))[request.predicted is None]
+    )
+    predicted = _columns(table, request.predicted)
+    if not scores and not predicted:
+        predicted = _first(table, PREDICTED)
+    if not scores and not predicted:
+        raise InvalidInput(
+            f"{table.path} has no column called {', '.join(SCORES[:4])} or {PREDICTED[0]}: say which hold the scores with --score "
+            f"(--score 'p_*' for one a class) or the predicted classes with --predicted (it has {', '.join(table.names[:12])})"
+        )
+    return _Roles(
+        labels=labels,
+        scores=scores,
+        predicted=predicted,
+        query=_one(table, request.query),
+        key=_one(table, request.key) or _one_of(table, KEYS, labels),
+        text=_one(table, request.text) or _one_of(table, TEXTS, labels),
+        split=_one(table, request.split) or _one_of(table, SPLITS, labels),
+        task=request.task or ("ranking" if request.query else None),
+    )
+
+
+def _columns(table: Table, words: str | None) -> tuple[str, ...]:
+    """Names with commas between, a ``*`` standing for the rest of a name."""
+    if words is None:
+        return ()
+    found: list[str] = []
+    for word in (w.strip() for w in words.split(",")):
+        if "*" in word:
+            head, _, tail = word.partition("*")
+            matching = [n for n in table.names if n.startswith(head) and n.endswith(tail) and len(n) > len(word) - 1]
+            if not matching:
+                raise InvalidInput(
+                    f"{table.path} has no column that fits {word!r}; it has {', '.join(table.names[:12])}"
+                )
+            found += matching
+        else:
+            table.check(word)
+            found.append(word)
+    return tuple(dict.fromkeys(found))
+
+
+def _first(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    lower = {n.lower(): n for n in reversed(table.names)}
+    for name in names:
+        if name in lower:
+            return (lower[name],)
+        if name.endswith("*"):
+            found = tuple(n for n in table.names if n.lower().startswith(name[:-1]))
+            if len(found) > 1:
+                return found
+    return ()
+
+
+def _one(table: Table, name: str | None) -> str | None:
+    if name is not None:
+        table.check(name)
+    return name
+
+
+def _one_of(table: Table, names: Sequence[str], taken: Sequence[str]) -> str | None:
+    found = _first(table, names)
+    return found[0] if found and found[0] not in taken else None
+
+
+def _read(table: Table, roles: _Roles, request: Request) -> None:
+    """All columns at once: a large file is read through once."""
+    numeric_labels = len(roles.labels) > 1 or roles.task in ("regression", "ranking", "language")
+    numbers = [*roles.scores, *(roles.labels if numeric_labels else ())]
+    words = [*(() if numeric_labels else roles.labels)]
+    if roles.predicted:
+        (numbers if len(roles.predicted) > 1 else words).extend(roles.predicted)
+    words += [n for n in (roles.query, roles.key, roles.text, roles.split, request.cluster) if n]
+    for name, spec in (part.partition("=")[::2] for part in request.slices if part not in ("auto",)):
+        if name in table.names:
+            (numbers if spec else words).append(name)
+    table.read(numbers=list(dict.fromkeys(numbers)), words=list(dict.fromkeys(words)))
+
+
+# --- examples --------------------------------------------------------------------------------------------
+
+
+def _examples(table: Table, roles: _Roles, request: Request) -> Examples:
+    task = roles.task or _task(table, roles)
+    build = {
+        "binary": _binary,
+        "multiclass": _multiclass,
+        "multilabel": _multilabel,
+        "regression": _regression,
+        "ranking": _ranking,
+        "language": _language,
+        "answers": _answers,
+    }.get(task)
+    if build is None:
+        raise InvalidInput(f"{task} is not judged from a table: see steelyard evaluate --help for its files")
+    return build(table, roles, request)
+
+
+def _task(table: Table, roles: _Roles) -> Task:
+    """Told by the columns and the number of classes; --task says otherwise."""
+    if len(roles.labels) > 1:
+        return "multilabel"
+    width = sum(_width(table, n) for n in roles.scores)
+    levels = table.words(roles.labels[0]).levels
+    if width > 1:
+        return "multiclass"
+    if len(levels) <= 2:
+        return "binary"
+    if roles.predicted:
+        return "multiclass"
+    if all(map(is_number, levels)):
+        return "regression"
+    raise InvalidInput(
+        f"{table.path}: column {roles.labels[0]!r} holds {len(levels):,} classes ({', '.join(levels[:4])} ...) and {roles.scores[0]!r} "
+        "is one column of scores: give one a class (--score 'p_*'), or the predicted classes (--predicted)"
+    )
+
+
+def _width(table: Table, name: str) -> int:
+    """Columns behind one name: an array of an NPZ may hold one for each class."""
+    values = table.numbers(name)
+    return values.shape[1] if values.ndim == 2 else 1
+
+
+def _binary(table: Table, roles: _Roles, request: Request) -> Examples:
+    labels = table.words(roles.labels[0])
+    guess = table.words(roles.predicted[0]) if roles.predicted else None
+    names = _two_classes(table, roles, request, labels, guess)
+    scores = table.numbers(roles.scores[0]) if roles.scores else None
+    if scores is not None and scores.ndim == 2:
+        if scores.shape[1] != 2:
+            raise InvalidInput(f"{table.path}: {roles.scores[0]!r} has {scores.shape[1]} columns for 2 classes")
+        scores = scores[:, 1]
+    elif len(roles.scores) == 2:
+        scores = _of_classes(table, roles, names)[:, 1]
+    return made.binary(
+        _indices(table, roles.labels[0], labels, names),
+        scores,
+        predicted=None if guess is None else _indices(table, roles.predicted[0], guess, names),
+        outputs=request.outputs,
+        threshold=0.5 if request.threshold is None else request.threshold,
+        classes=names,
+        stratified=request.stratified,
+    )
+
+
+def _two_classes(table: Table, roles: _Roles, request: Request, labels: Words, guess: Words | None) -> tuple[str, str]:
+    """(negative, positive): the positive class is named, or the last in order."""
+    levels = list(dict.fromkeys((*labels.levels, *(guess.levels if guess is not None else ()))))
+    if len(levels) == 1 and levels[0] in _BINARY_WORDS:
+        levels = ["0", "1"] if levels[0] in ("0", "1") else [levels[0], "1" if float(levels[0]) != 1 else "0"]
+    if len(levels) == 1:
+        raise InvalidInput(
+            f"{table.path}: column {roles.labels[0]!r} holds one class only ({levels[0]!r}): quality cannot be measured on one class"
+        )
+    if len(levels) > 2:
+        raise InvalidInput(f"{table.path}: {len(levels)} classes ({', '.join(levels[:5])}) where two were expected")
+    ordered = sorted(levels, key=float) if all(map(is_number, levels)) else sorted(levels)
+    positive = request.positive or ordered[-1]
+    if positive not in levels:
+        raise InvalidInput(f"{table.path}: the positive class {positive!r} is not among {', '.join(levels)}")
+    return next(name for name in ordered if name != positive), positive
+
+
+def _multiclass(table: Table, roles: _Roles, request: Request) -> Examples:
+    labels = table.words(roles.labels[0])
+    guess = table.words(roles.predicted[0]) if roles.predicted else None
+    if not roles.scores:
+        assert guess is not None
+        names = Words.of([*labels.levels, *guess.levels]).levels
+        scores = None
+    else:
+        names = _class_names(table, roles, labels)
+        scores = _of_classes(table, roles, names)
+    return made.multiclass(
+        _indices(table, roles.labels[0], labels, names),
+        scores,
+        predicted=None if guess is None else _indices(table, roles.predicted[0], guess, names),
+        outputs=request.outputs,
+        classes=names,
+        stratified=request.stratified,
+    )
+
+
+def _class_names(table: Table, roles: _Roles, labels: Words) -> tuple[str, ...]:
+    """Classes in the order of the score columns: by what the columns' names do not share, else by their whole names."""
+    if len(roles.scores) == 1:
+        width = _width(table, roles.scores[0])
+        known = _npz_classes(table)
+        if known:
+            return known
+        if all(map(is_number, labels.levels)):
+            return tuple(map(str, range(width)))
+        if len(labels.levels) == width:
+            return labels.levels
+        raise InvalidInput(
+            f"{table.path}: {roles.scores[0]!r} has {width} columns and the labels {len(labels.levels)} classes: add an array "
+            "'classes' with their names in order"
+        )
+    levels = set(labels.levels)
+    stem = _shared_stem(roles.scores)
+    short = tuple(n[len(stem) :] for n in roles.scores)
+    return short if levels <= set(short) or not levels <= set(roles.scores) else roles.scores
+
+
+def _npz_classes(table: Table) -> tuple[str, ...]:
+    if "classes" not in table.names:
+        return ()
+    words = table.words("classes")
+    return tuple(words[i] for i in range(len(words)))
+
+
+def _shared_stem(names: Sequence[str]) -> str:
+    """What all names begin with, up to the last ``_``, ``.`` or ``-`` of it."""
+    shortest, longest = min(names), max(names)
+    same = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
+    stem = shortest[:same]
+    return stem[: max(stem.rfind(c) for c in "_.-") + 1]
+
+
+def _of_classes(table: Table, roles: _Roles, names: Sequence[str]) -> NDArray[np.float64]:
+    if len(roles.scores) == 1:
+        return table.numbers(roles.scores[0])
+    stem = _shared_stem(roles.scores)
+    place = {n[len(stem) :]: n for n in roles.scores} | {n: n for n in roles.scores}
+    return np.stack([table.numbers(place[name]) for name in names if name in place], axis=1)
+
+
+def _indices(table: Table, column: str, words: Words, names: Sequence[str]) -> NDArray[np.int64]:
+    place = {name: i for i, name in enumerate(names)}
+    turn = np.array([place.get(level, -1) for level in words.levels], dtype=np.int64)
+    found = turn[words.codes]
+    if (turn < 0).any():
+        row = int(np.argmax(found < 0))
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        what = repr(words[row]) if words[row] else "an empty cell"
+        raise InvalidInput(
+            f"{table.path}: column {column!r} holds {what} in data row {row + 1}, which is not among the classes {shown}"
+        )
+    return found
+
+
+def _multilabel(table: Table, roles: _Roles, request: Request) -> Examples:
+    labels = _stacked(table, roles.labels)
+    scores = _stacked(table, roles.scores) if roles.scores else None
+    guess = _stacked(table, roles.predicted) if roles.predicted else None
+    for what, names, other in (("scores", roles.scores, scores), ("predictions", roles.predicted, guess)):
+        if other is not None and other.shape[1] != labels.shape[1]:
+            raise InvalidInput(
+                f"{table.path}: {labels.shape[1]} label columns but {other.shape[1]} of {what} ({', '.join(names[:4])})"
+            )
+    stem = _shared_stem(roles.labels) if len(roles.labels) > 1 else ""
+    names = tuple(n[len(stem) :] for n in roles.labels) if len(roles.labels) > 1 else ()
+    order = _matching(table, roles.scores or roles.predicted, names)
+    return made.multilabel(
+        labels,
+        None if scores is None else scores[:, order],
+        predicted=None if guess is None else guess[:, order],
+        outputs=request.outputs,
+        threshold=0.5 if request.threshold is None else request.threshold,
+        classes=names,
+    )
+
+
+def _stacked(table: Table, names: Sequence[str]) -> NDArray[np.float64]:
+    columns = [table.numbers(n) for n in names]
+    return columns[0] if len(columns) == 1 and columns[0].ndim == 2 else np.stack(columns, axis=1)
+
+
+def _matching(table: Table, others: Sequence[str], names: Sequence[str]) -> Any:
+    """Places of the other columns in the labels' order, matched by the ends of their names."""
+    if len(others) < 2 or not names:
+        return slice(None)
+    stem = _shared_stem(others)
+    short = [n[len(stem) :] for n in others]
+    missing = [n for n in names if n not in short]
+    if missing:
+        raise InvalidInput(f"{table.path}: label {missing[0]!r} has no column among {', '.join(others[:6])}")
+    return [short.index(n) for n in names]
+
+
+def _regression(table: Table, roles: _Roles, _request: Request) -> Examples:
+    column = (roles.scores or roles.predicted)[0]
+    return made.regression(table.numbers(roles.labels[0]), table.numbers(column))
+
+
+def _ranking(table: Table, roles: _Roles, _request: Request) -> Examples:
+    if roles.query is None:
+        raise InvalidInput("a ranking needs the query of each row: say which column holds it with --query")
+    return made.ranking(table.numbers(roles.labels[0]), table.numbers(roles.scores[0]), table.words(roles.query).codes)
+
+
+def _language(table: Table, roles: _Roles, _request: Request) -> Examples:
+    return made.language(table.numbers(roles.scores[0]), table.numbers(roles.labels[0]))
+
+
+def _answers(table: Table, roles: _Roles, _request: Request) -> Examples:
+    guess, truth = table.words((roles.predicted or roles.scores)[0]), table.words(roles.labels[0])
+    return made.answers([truth[i] for i in range(len(truth))], [guess[i] for i in range(len(guess))])
+
+
+def _clustered(examples: Examples, table: Table, request: Request) -> Examples:
+    if request.cluster is None:
+        return examples
+    codes = table.words(request.cluster).codes
+    if len(np.unique(codes)) < 2:
+        raise InvalidInput(
+            f"{table.path}: every row has the same {request.cluster!r}: clusters need two or more values"
+        )
+    return dataclasses.replace(examples, clusters=codes)
+
+
+def _notes(examples: Examples, request: Request) -> list[str]:
+    found = []
+    if examples.task == "binary":
+        share = float(np.mean(examples.labels == 1))
+        found.append(f"positive class: {examples.classes[1]} ({share:.2%} of {len(examples):,})" + _hint(request))
+        if 0 < min(share, 1 - share) < 0.1 and request.objective is None:
+            rare = "positive" if share < 0.5 else "negative"
+            found.append(
+                f"only {min(share, 1 - share):.1%} are {rare}: accuracy says little here, consider --objective imbalanced"
+            )
+    return found
+
+
+def _hint(request: Request) -> str:
+    return "" if request.positive else "; --positive changes it"
+
+
+def _check_keys(path: Path, name: str | None, keys: Words) -> None:
+    counts = np.bincount(keys.codes)
+    if counts.max(initial=0) > 1:
+        twice = int(np.argmax(counts))
+        rows = np.flatnonzero(keys.codes == twice)[:2] + 1
+        raise InvalidInput(
+            f"{path}: column {name!r} holds {keys.levels[twice]!r} more than once (data rows {rows[0]} and {rows[1]}): keys must be unique"
+        )
+
+
+# --- slices and splits -------------------------------------------------------------------------------------
+
+
+def _slices(table: Table, roles: _Roles, request: Request) -> list[Column]:
+    found = []
+    for words in request.slices:
+        if words == "auto":
+            found += _automatic(table, roles, request)
+            continue
+        name, _, spec = words.partition("=")
+        if name == "confidence" and name not in table.names:
+            continue  # of the model, not of the table: made when it is judged
+        table.check(name)
+        found.append(_ranges(table, name, spec) if spec else _column(name, table.words(name)))
+    return found
+
+
+def _column(name: str, words: Words) -> Column:
+    return Column(name=name, codes=words.codes, levels=tuple(level or "(empty)" for level in words.levels))
+
+
+def _ranges(table: Table, name: str, spec: str) -> Column:
+    try:
+        return bins(name, table.numbers(name), spec)
+    except ValueError:
+        raise InvalidInput(
+            f"cannot read the slice '{name}={spec}': write {name}=10 for ten ranges, or {name}=18,40,65 for their edges"
+        ) from None
+
+
+def _automatic(table: Table, roles: _Roles, request: Request) -> list[Column]:
+    """Every column that is nothing else: words of few values as they are, numbers as five ranges."""
+    taken = {
+        *roles.labels,
+        *roles.scores,
+        *roles.predicted,
+        roles.key,
+        roles.text,
+        roles.split,
+        roles.query,
+        request.cluster,
+    }
+    left = [n for n in table.names if n not in taken]
+    table.read(words=left)
+    found = []
+    for name in left:
+        words = table.words(name)
+        if 2 <= len(words.levels) <= _FEW_LEVELS:
+            found.append(_column(name, words))
+        elif len(words.levels) > _FEW_LEVELS and all(map(is_number, words.levels)):
+            found.append(bins(name, table.numbers(name), str(_AUTO_BINS)))
+    return found
+
+
+def _parted(table: Table, roles: _Roles, answers: Answers) -> Answers:
+    """The rows of the test split are judged; validation and training rows, where there are some, help."""
+    assert roles.split is not None
+    words = table.words(roles.split)
+    names = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
+    kinds = np.array([names.get(level.lower(), level.lower()) for level in words.levels])[words.codes]
+    if not np.isin("test", kinds):
+        raise InvalidInput(
+            f"{table.path}: column {roles.split!r} holds {', '.join(words.levels[:6])}: rows to judge must be called test (and "
+            "validation, train where there are some); give --split another column, or rename it"
+        )
+    test = np.flatnonzero(kinds == "test")
+    return dataclasses.replace(
+        answers.take(test),
+        split="test",
+        validation=_part(answers.examples, kinds == "validation"),
+        validation_name="the validation rows",
+        train=_part(answers.examples, kinds == "train"),
+    )
+
+
+def _part(examples: Examples, rows: NDArray[np.bool_]) -> Examples | None:
+    return examples.take(rows) if rows.any() else None
