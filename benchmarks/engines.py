@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ from benchmarks.direct import DirectWorker
 from steelyard.measure.process import Child
 from steelyard.measure.turns import TurnSettings, log_ratios, take_turns
 from steelyard.measure.weigh import predictions
-from steelyard.metrics.table import estimate, paired
-from steelyard.records import encode
+from steelyard.metrics.examples import from_predictions
+from steelyard.metrics.table import drop_estimate, estimate, evidence, find, pair
+from steelyard.records import Estimate, encode
 from steelyard.report import text
 from steelyard.stats.paired import log_ratio_interval
 from steelyard.subject.artifact import Artifact, read_artifact
@@ -78,6 +80,8 @@ def main() -> None:
     turns = take_turns(arms, inputs, settings, worker=WORKER, on_round=lambda n: print(f"round {n}", flush=True))
     quality = _quality(arms, result.folder) if case.quality else {}
     words = options.case + (f" --budget {options.budget}" if options.budget else "")
+    if waiting := os.environ.get("OMP_WAIT_POLICY"):
+        words += f"` under `OMP_WAIT_POLICY={waiting}"
     table = _table(options.case, words, turns.comparison, quality, result)
     print(table)
     RESULTS.mkdir(exist_ok=True)
@@ -163,11 +167,16 @@ def _quality(arms: dict[str, Path], run: Path) -> dict[str, Any]:
                 100 if json.loads(path.read_text())["kind"] in ("eager", "compiled") else 1
             )  # ONNX is exported for 1
             outputs = child.call("outputs", inputs=str(inputs), batch=batch)
-            found[name] = predictions(outputs, split.labels, contract, "test")
+            found[name] = from_predictions(predictions(outputs, split.labels, contract, "test"))
     inputs.unlink()
     rows = {}
+    eager = found["PyTorch eager"]
+    metric = find("accuracy", eager.task, eager.classes)
     for name, made in found.items():
-        accuracy, drop = estimate(made, "accuracy"), paired(found["PyTorch eager"], made, "accuracy")
+        accuracy = estimate(evidence(made, [metric]), metric)
+        drop = drop_estimate(pair(eager, made, [metric]), metric)
+        assert isinstance(accuracy, Estimate)
+        assert isinstance(drop, Estimate)
         rows[name] = {
             "accuracy": accuracy.value,
             "drop": drop.value,

@@ -17,7 +17,7 @@ from steelyard.subject.artifact import read_artifact
 
 __all__ = ["explore"]
 
-MOST_KEPT = 0.5  # of the budget for the proof: where that takes longer, it overruns, for it must have something to prove
+MOST_KEPT = 0.5  # of the budget, for the proof; a longer one overruns, for it must have something to prove
 SLOWER = 1.25  # a candidate slower than the last finalist by this factor in one round will not become one
 
 
