@@ -390,6 +390,7 @@ class RunRecords:
     trials: tuple[Trial, ...] = ()
     verification: Verification | None = None
     outcome: Outcome | None = None
+    test_uses: int = 0  # how often finalists were judged on the test split in this folder
 
 
 # --- what an evaluation found --------------------------------------------------------------------------

@@ -108,7 +108,9 @@ def read_records(folder: Path) -> RunRecords:
     single: dict[type, Any] = {}
     findings: tuple[Finding, ...] = ()
     trials: dict[Plan, Trial] = {}
+    uses = 0
     for record in _lines(path):
+        uses += isinstance(record, Verification)
         if isinstance(record, Trial):
             trials[record.plan] = record
         elif isinstance(record, tuple):
@@ -128,6 +130,7 @@ def read_records(folder: Path) -> RunRecords:
         trials=tuple(trials.values()),
         verification=single.get(Verification),
         outcome=single.get(Outcome),
+        test_uses=uses,
     )
 
 

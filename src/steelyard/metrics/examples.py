@@ -231,8 +231,8 @@ def answers(
     return Examples(task="answers", labels=texts[0], predicted=texts[1], clusters=clusters)
 
 
-def from_predictions(made: Predictions) -> Examples:
-    """A run's recorded predictions. Two classes are a binary task, class 1 being the positive one."""
+def from_predictions(made: Predictions, labels: tuple[str, ...] = ()) -> Examples:
+    """A run's recorded predictions, with its class names. Two classes are a binary task, class 1 being the positive one."""
     check_indices("label", made.labels, made.classes)
     check_indices("prediction", made.predicted, made.classes)
     _same_length(len(made.labels), "prediction", len(made.predicted))
@@ -246,7 +246,7 @@ def from_predictions(made: Predictions) -> Examples:
         scores=scores,
         predicted=made.predicted,
         p_true=made.p_true,
-        classes=tuple(map(str, range(made.classes))),
+        classes=labels if len(labels) == made.classes else tuple(map(str, range(made.classes))),
     )
 
 

@@ -104,7 +104,7 @@ _CLASSES = (
         name="mcc",
         title="Matthews correlation",
         family=Table(name="mcc", statistic=c.matthews, trials=all_examples, low=-1.0, why=_ONE_CLASS),
-        unit="correlation",
+        unit="",
         low=-1.0,
         undefined=_ONE_CLASS,
     ),
@@ -308,7 +308,7 @@ def _of_numbers(function: Callable[..., Floats]) -> Callable[[Examples], Floats]
 
 
 def _error(
-    name: str, title: str, terms: Callable[..., Floats], value: Value, unit: str = "target", undefined: str = ""
+    name: str, title: str, terms: Callable[..., Floats], value: Value, unit: str = "", undefined: str = ""
 ) -> Metric:
     return _sums(
         name, title, _of_numbers(terms), value, high=math.inf, unit=unit, higher_is_better=False, needs="scores",
@@ -327,9 +327,9 @@ _SOME_ZERO, _ALL_EQUAL = "some targets are 0", "all targets are equal"
 _REGRESSION = (
     _error("rmse", "Root mean squared error", regression.squared_terms, regression.rmse),
     _error("mae", "Mean absolute error", regression.absolute_terms, regression.mae),
-    _error("mse", "Mean squared error", regression.squared_terms, regression.mse, "target squared"),
+    _error("mse", "Mean squared error", regression.squared_terms, regression.mse),
     _sums(
-        "r2", "R2", _of_numbers(regression.r2_terms), regression.r2, low=-math.inf, needs="scores", unit="share",
+        "r2", "R2", _of_numbers(regression.r2_terms), regression.r2, low=-math.inf, needs="scores", unit="",
         undefined=_ALL_EQUAL, why=partial(_number_why, terms=regression.r2_terms, value=regression.r2),
     ),
     _error(

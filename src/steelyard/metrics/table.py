@@ -68,9 +68,11 @@ def find(name: str, task: Task, classes: tuple[str, ...] = ()) -> Metric:
 def quality(name: str) -> Metric | None:
     """The metric of classes by that name, whatever their number, or None: for words read before the data."""
     tasks: tuple[Task, ...] = ("binary", "multiclass")
+    word, _, rest = name.partition("[")
+    named = (rest.rstrip("]"),) if word in ("precision", "recall", "f1", "specificity") and rest else ()
     for task in tasks:
         try:
-            return find(name, task)
+            return find(name, task, named)
         except InvalidInput:
             continue
     return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from steelyard import __version__
+from steelyard.metrics.table import find, quality
 from steelyard.pipeline.job import Job, Progress
 from steelyard.pipeline.prepare import Prepared
 from steelyard.probe.host import environment
 from steelyard.probe.peaks import measure_peaks
-from steelyard.records import Run
+from steelyard.records import Run, Task
 from steelyard.store import RunFolder
 
 __all__ = ["begin"]
@@ -15,6 +16,7 @@ __all__ = ["begin"]
 
 def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progress: Progress) -> Run:
     """Measure this machine's ceilings and write the run's first record."""
+    _check_classes(job, prepared.baseline.contract.labels)
     progress("measuring this machine's ceilings", 0.0)
     run = Run(
         command=command,
@@ -32,3 +34,11 @@ def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progres
     )
     folder.append(run)
     return run
+
+
+def _check_classes(job: Job, labels: tuple[str, ...]) -> None:
+    """Requirements that name a class are read before the classes are known; now they are."""
+    task: Task = "binary" if len(labels) == 2 else "multiclass"
+    for requirement in job.requirements:
+        if labels and quality(requirement.quantity) is not None:
+            find(requirement.quantity, task, labels)

@@ -36,7 +36,7 @@ def explore(
     assert known.baseline is not None
     expected = {p.plan: p for finding in findings for p in finding.predictions}
     search = OrderedSearch(list(expected.values()) or _unpredicted(shop), earlier)
-    best = promising(known.baseline, earlier, known.run.requirements)[:FINALISTS]
+    best = promising(known.baseline, earlier, known.run.requirements, known.run.contract.labels)[:FINALISTS]
     with Rival(shop) as rival:
         rival.child()
         while (prediction := search.ask(lead=max([1.0, *_gains(best)]))) is not None:
@@ -52,7 +52,9 @@ def explore(
                 trial = attempt(prediction.plan, shop, rival, noted, say, _contends(best))
             folder.append(trial)
             search.tell(trial)
-            best = _fastest([*best, *promising(known.baseline, [trial], known.run.requirements)])
+            best = _fastest(
+                [*best, *promising(known.baseline, [trial], known.run.requirements, known.run.contract.labels)]
+            )
     return search.trials
 
 

@@ -53,7 +53,7 @@ def prove(
     A finalist that fails now becomes a refused trial, recorded, and the next best takes its place.
     """
     left = list(trials)
-    while passing := promising(baseline, left, run.requirements):
+    while passing := promising(baseline, left, run.requirements, run.contract.labels):
         try:
             finalists = _untied(shop, run, baseline, passing, deadline, progress)
             return _judged(shop, run, baseline, finalists, deadline, progress)
@@ -74,13 +74,20 @@ class _FinalistFailed(Exception):
         self.refusal = Refusal(kind=kind, reason=f"failed in the verification: {error}")
 
 
-def promising(baseline: Measurement, trials: Sequence[Trial], requirements: Sequence[Requirement]) -> list[Trial]:
+def promising(
+    baseline: Measurement,
+    trials: Sequence[Trial],
+    requirements: Sequence[Requirement],
+    labels: tuple[str, ...] = (),
+) -> list[Trial]:
     """The trials whose point estimates on validation data promise every requirement, fastest first."""
     passing = []
     for trial in trials:
         if trial.after is None or trial.comparison is None:
             continue
-        case = Case(before=baseline, after=trial.after, comparison=trial.comparison, arm=1, split="validation")
+        case = Case(
+            before=baseline, after=trial.after, comparison=trial.comparison, arm=1, split="validation", labels=labels
+        )
         if all(_promises(case, r) for r in requirements):
             passing.append((float(log_ratios(trial.comparison, 1).mean()), trial))
     return [trial for _, trial in sorted(passing, key=lambda pair: pair[0])]
@@ -167,7 +174,14 @@ def _judged(
     control, alarm = control_ratio(turns.comparison, 1)
     widen = max(abs(np.log(control.low)), abs(np.log(control.high))) if alarm else 0.0
     cases = [
-        Case(before=measured[0], after=after, comparison=turns.comparison, arm=arm, widen=float(widen))
+        Case(
+            before=measured[0],
+            after=after,
+            comparison=turns.comparison,
+            arm=arm,
+            widen=float(widen),
+            labels=run.contract.labels,
+        )
         for arm, after in enumerate(measured[1:], 2)
     ]
     return Verification(

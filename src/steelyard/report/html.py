@@ -228,8 +228,19 @@ def _subject(records: RunRecords) -> tuple[tuple[str, str], ...]:
         ("One input", f"{' x '.join(map(str, contract.shape))} ({contract.layout}), {contract.dtype}"),
         ("Scaling", scaling),
         ("Outputs", f"{contract.outputs}, {len(contract.labels) or 'unnamed'} classes"),
+        *_uses(records.test_uses),
     ]
     return tuple(rows)
+
+
+def _uses(count: int) -> list[tuple[str, str]]:
+    """Each further look at the test split makes what is chosen by it look better than it is."""
+    if not count:
+        return []
+    words = (
+        "once" if count == 1 else f"{count} times: what was chosen by the first looks is flattered in the later ones"
+    )
+    return [("Test split judged on", words)]
 
 
 def _few(values: tuple[float, ...]) -> str:

@@ -47,6 +47,7 @@ class Case:
     arm: int
     split: str = "test"
     widen: float = 0.0  # in log-ratio: what the A/A control found, added to every interval of a time
+    labels: tuple[str, ...] = ()  # class names, for requirements that name one
 
 
 def control_ratio(comparison: Comparison, arm: int, level: float = 0.95) -> tuple[Estimate, bool]:
@@ -155,7 +156,7 @@ def _quality(case: Case, requirement: Requirement) -> Interval | Unavailable:
     before, after = case.before.on(case.split), case.after.on(case.split)
     if before is None or after is None:
         return Unavailable(quantity=name, reason="no labelled data was given")
-    first, second = from_predictions(before), from_predictions(after)
+    first, second = (from_predictions(made, case.labels) for made in (before, after))
     metric = find(name, second.task, second.classes)
     if requirement.kind == "max_drop":
         both = pair(first, second, [metric])
@@ -373,7 +374,7 @@ def _advice(case: Case, requirement: Requirement, found: Estimate, level: float)
         before, after = case.before.on(case.split), case.after.on(case.split)
         assert before is not None
         assert after is not None
-        return _more_examples(before, after, requirement, level)
+        return _more_examples(case, before, after, requirement, level)
     if requirement.kind == "max_ratio" and requirement.quantity == "latency":
         needed = rounds_needed(log_ratios(case.comparison, case.arm), math.log(requirement.limit), level)
         more = None if needed is None else max(1, needed - len(case.comparison.seconds))
@@ -387,8 +388,8 @@ def _advice(case: Case, requirement: Requirement, found: Estimate, level: float)
     return "the interval reaches across the limit; a longer --budget would narrow it"
 
 
-def _more_examples(before: Predictions, after: Predictions, requirement: Requirement, level: float) -> str:
-    first, second = from_predictions(before), from_predictions(after)
+def _more_examples(case: Case, before: Predictions, after: Predictions, requirement: Requirement, level: float) -> str:
+    first, second = (from_predictions(made, case.labels) for made in (before, after))
     metric = find(requirement.quantity, second.task, second.classes)
     found = drop(pair(first, second, [metric]), metric)
     needed = None if isinstance(found, Unavailable) else found.needed(requirement.limit, level)

@@ -39,7 +39,7 @@ _UNITS: Mapping[str, tuple[str, float]] = {
 }  # fmt: skip
 
 _FORM = re.compile(
-    r"\s*(?P<name>[A-Za-z][\w.\-]*)(?P<drop>\s+drop)?\s*(?P<sign><=|>=|<|>|≤|≥)\s*(?P<number>[\d.]+(?:e-?\d+)?)\s*(?P<unit>\D*)",
+    r"\s*(?P<name>[A-Za-z][\w.\-]*(?:\[[^\]]+\])?)(?P<drop>\s+drop)?\s*(?P<sign><=|>=|<|>|≤|≥)\s*(?P<number>[\d.]+(?:e-?\d+)?)\s*(?P<unit>\D*)",
     re.IGNORECASE,
 )
 _EXAMPLES = "'accuracy drop <= 0.5%', 'latency <= 0.3x', 'p99 <= 35 ms', 'size <= 10 MB' or 'accuracy >= 0.9'"
@@ -59,7 +59,7 @@ def parse_requirement(text: str) -> Requirement:
     match = _FORM.fullmatch(text)
     if match is None:
         raise InvalidInput(f"cannot read the requirement {text!r}: write it like {_EXAMPLES}")
-    name = _quantity(text, match["name"].lower())
+    name = _quantity(text, _lower(match["name"]))
     unit, factor = _unit(text, match["unit"].strip().lower().replace("\u03bc", "\u00b5"))  # Greek mu is micro too
     try:
         limit = float(match["number"]) * factor
@@ -81,8 +81,15 @@ def _check_reachable(text: str, name: str, kind: Kind, limit: float) -> None:
         )
 
 
+def _lower(name: str) -> str:
+    """A name in lower case; a class in brackets stays as it is written."""
+    word, bracket, rest = name.partition("[")
+    return f"{word.lower()}{bracket}{rest}"
+
+
 def _quantity(text: str, word: str) -> str:
-    name = word if word in COSTS else word.replace("-", "_")
+    plain, bracket, rest = word.partition("[")
+    name = word if word in COSTS else f"{plain.replace('-', '_')}{bracket}{rest}"
     if name not in COSTS and quality(name) is None:
         near = get_close_matches(name, QUANTITIES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(QUANTITIES)}"
