@@ -1,4 +1,4 @@
-"""Ask and tell: the plan that is expected to improve most on the lead, per minute, comes next.
+"""Ask and tell: the plan that is expected to improve most on the lead comes next.
 
 A plan's gain is not known before it is measured. It is taken as log-normal around the predicted gain, off by a factor of
 `SPREAD` one time in three. What was obtained corrects what is still to come: a plan takes over the error that was made
@@ -6,8 +6,10 @@ on its nearest relatives, those among the trials that share most of its steps, a
 once ``openvino`` is measured, ``openvino > nncf_int8`` is predicted from that and from what INT8 should add, and not
 from a rule of thumb for engines. Minutes follow the pace of the trials so far.
 
-What a plan is worth is its expected improvement (Jones, Schonlau and Welch 1998) of the logarithm of the lead's gain,
-per minute: cheap looks at engines come first, then what can still win, and last what the lead has left behind.
+What a plan is worth is its expected improvement (Jones, Schonlau and Welch 1998) of the logarithm of the lead's gain.
+Until something has been measured the plan that is worth most comes first, whatever it takes: a budget too short for a
+second plan shall not have gone to a weak one. From then on worth counts per minute: cheap looks at engines, then what can still
+win, and last what the lead has left behind.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class OrderedSearch:
         waiting = [
             _corrected(p, self._predictions, self._told) for p in self._predictions.values() if p.plan not in done
         ]
-        worth = [_worth(p, spread, lead) for p, spread in waiting]
+        measured = any(trial.comparison is not None for trial in self._told)
+        worth = [_worth(p, spread, lead, per_minute=measured) for p, spread in waiting]
         return waiting[worth.index(max(worth))][0] if waiting else None
 
     def tell(self, trial: Trial) -> None:
@@ -85,11 +88,11 @@ def out_of_time(prediction: Prediction) -> Trial:
     return Trial(plan=prediction.plan, refusal=refusal, prediction=prediction)
 
 
-def _worth(prediction: Prediction, spread: float, lead: float) -> float:
-    """Expected improvement per minute; what is hopeless comes last."""
+def _worth(prediction: Prediction, spread: float, lead: float, *, per_minute: bool) -> float:
+    """Expected improvement, in all or per minute; what is hopeless comes last."""
     if prediction.hopeless:
         return float("-inf")
-    return expected_improvement(prediction.gain, lead, spread) / max(prediction.minutes, 1e-3)
+    return expected_improvement(prediction.gain, lead, spread) / (max(prediction.minutes, 1e-3) if per_minute else 1.0)
 
 
 def _corrected(
