@@ -137,8 +137,11 @@ def show(result: Evaluated, *, as_json: bool, quiet: bool) -> None:
     console.print(text.score_table(found))
     if found.differences:
         console.print(text.difference_table(found))
+        console.print(text.difference_notes(found), soft_wrap=True)
     if any(model.slices for model in found.models):
         console.print(text.slice_table(found))
+    for model in (m for m in found.models if m.corrupted):
+        console.print(text.robustness_table(found, model))
     console.print(text.notes(found), soft_wrap=True)
     if found.gates:
         console.print(text.gate_lines(found), soft_wrap=True)

@@ -31,10 +31,12 @@ from steelyard.report.evaluation.tables import Cell
 
 __all__ = [
     "METRICS_SCHEMA",
+    "difference_notes",
     "difference_table",
     "gate_lines",
     "metrics_json",
     "notes",
+    "robustness_table",
     "score_table",
     "slice_table",
 ]
@@ -72,7 +74,7 @@ def _alone(evaluation: Evaluation, rows: Sequence[tables.ScoreRow]) -> Table:
     table.add_column("method", overflow="fold")
     for row in rows:
         cell = row.cells[0]
-        figures = (_text(cell), cell.interval, cell.n, Text(cell.method, style="dim"))
+        figures = (_text(cell), cell.interval, cell.n, Text(_brief(cell.method), style="dim"))
         table.add_row(_named(row), *figures)
     return _captioned(table, _lead_words(evaluation))
 
@@ -84,10 +86,20 @@ def _side_by_side(evaluation: Evaluation, rows: Sequence[tables.ScoreRow]) -> Ta
         table.add_column(_user(model.name), justify="right", overflow="fold")
     table.add_column("method", overflow="fold")
     for row in rows:
-        methods = dict.fromkeys(c.method for c in row.cells if c.method)
-        figures = (_text(cell, cell.whole) for cell in row.cells)
+        methods = dict.fromkeys(_brief(c.method) for c in row.cells if c.method)
+        figures = (_text(cell, _stacked(cell)) for cell in row.cells)
         table.add_row(_named(row), *figures, Text("; ".join(methods), style="dim"))
     return _captioned(table, f"In brackets: {100 * evaluation.level:.3g} % intervals. {_lead_words(evaluation)}")
+
+
+def _brief(method: str) -> str:
+    """A method without its library's signature, which the page shows, but with its warnings.
+
+    >>> _brief("DeLong, score; too few: coverage not shown"), _brief("Wilson; nrefs:1|case:mixed")
+    ('DeLong, score; too few: coverage not shown', 'Wilson')
+    """
+    first, *rest = method.split("; ")
+    return "; ".join((first, *(part for part in rest if part.startswith("too few"))))
 
 
 def _named(row: tables.ScoreRow) -> Text:
@@ -113,7 +125,7 @@ def slice_table(evaluation: Evaluation) -> Table:
         left += max(0, len(rows) - MOST_SLICES)
         for row in rows[:MOST_SLICES]:
             name = _user(f"{row.name} (discovered)" if row.discovered else row.name)
-            figures = (row.n, _text(row.score, row.score.whole), row.gap.whole, row.adjusted)
+            figures = (row.n, _text(row.score, _stacked(row.score)), _text(row.gap, _stacked(row.gap)), row.adjusted)
             table.add_row(*((_user(model.name),) if several else ()), name, *figures, _marked(row.verdict))
     return _captioned(table, f"{left:,} more in the report" if left else "")
 
@@ -128,16 +140,37 @@ def difference_table(evaluation: Evaluation) -> Table:
     for name in ("n", "drop", "p, Holm"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("outcome")
-    table.add_column("", overflow="fold")
     shown = rows[: 2 * MOST_SLICES]
     for row in shown:
         first = (_user(row.pair),) if len(pairs) > 1 else ()
-        figures = (row.n, _text(row.drop, row.drop.whole), row.adjusted)
-        remarks = Text("; ".join(row.remarks), style="dim")
-        table.add_row(*first, _user(row.metric), _user(row.where or "all"), *figures, _marked(row.outcome), remarks)
+        figures = (row.n, _text(row.drop, _stacked(row.drop)), row.adjusted)
+        table.add_row(*first, _user(row.metric), _user(row.where or "all"), *figures, _marked(row.outcome))
     whose = f"{next(iter(pairs))}: " if len(pairs) == 1 else ""
     more = f" {len(rows) - len(shown):,} more in the report." if len(rows) > len(shown) else ""
     return _captioned(table, f"{whose}a positive drop is worse, whatever the metric's direction.{more}")
+
+
+def difference_notes(evaluation: Evaluation) -> Text:
+    """Further tests of a difference, and what would resolve one that is open."""
+    rows = [row for row in tables.difference_rows(evaluation) if row.remarks][: 2 * MOST_SLICES]
+    lines = Text()
+    for row in rows:
+        where = f", {row.where}" if row.where else ""
+        lines.append(_plain(f"• {row.metric}{where}: {'; '.join(row.remarks)}") + "\n", style="dim")
+    lines.rstrip()
+    return lines
+
+
+def robustness_table(evaluation: Evaluation, model: Evaluated) -> Table:
+    """The leading metric under each damage, by severity; what hurts most comes first."""
+    leading = tables.title(evaluation, tables.leading(evaluation))
+    table = _table(f"{leading} of {_plain(model.name)} on damaged examples")
+    table.add_column("damage", overflow="fold")
+    for severity in ("clean", *"12345"):
+        table.add_column(severity, justify="right")
+    for row in tables.corrupted_rows(model):
+        table.add_row(_user(row.name), *(_text(cell) for cell in row.cells))
+    return _captioned(table, "severities 1 to 5; their intervals stand in the report")
 
 
 def gate_lines(evaluation: Evaluation) -> Text:
@@ -160,6 +193,7 @@ def notes(evaluation: Evaluation) -> Text:
         *(overlap_words(o) for o in evaluation.overlaps),
         *(f"{m.name}: {threshold_words(m.threshold)}" for m in evaluation.models if m.threshold is not None),
         *(f"{m.name}: {temperature_words(m.temperature)}" for m in evaluation.models if m.temperature is not None),
+        *(f"{m.name}: {gap_words(row)}" for m in evaluation.models for row in tables.gap_rows(evaluation, m)),
         *((uses_words(evaluation.test_uses),) if evaluation.test_uses else ()),
         *(f"{m.name}: {note}" for m in evaluation.models for note in m.notes),
     ]
@@ -180,6 +214,13 @@ def overlap_words(overlap: Overlap) -> str:
     where = f", for instance number {' and '.join(places)}" if places else ""
     told = f" ({overlap.method})" if overlap.method else ""
     return f"{overlap.count:,} examples of {overlap.split} {alike} {overlap.other}{where}{told}"
+
+
+def gap_words(row: tables.GapRow) -> str:
+    """How much better a metric is on what the model learnt from."""
+    return (
+        f"{row.metric} on {row.seen} {row.on_seen.text}, on {row.unseen} {row.on_unseen.text}: a gap of {row.gap.whole}"
+    )
 
 
 def threshold_words(threshold: Threshold) -> str:
@@ -408,7 +449,13 @@ def _captioned(table: Table, words: str) -> Table:
 
 
 def _text(cell: Cell, words: str | None = None) -> Text:
-    return Text(_plain(cell.text if words is None else words), style="bright_black" if cell.missing else "")
+    lines = (cell.text if words is None else words).split("\n")
+    return Text("\n".join(map(_plain, lines)), style="bright_black" if cell.missing else "")
+
+
+def _stacked(cell: Cell) -> str:
+    """A value with its interval in a line of its own, so that neither is broken."""
+    return cell.whole.replace(" (", "\n(", 1)
 
 
 def _user(words: str) -> Text:
