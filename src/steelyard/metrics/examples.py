@@ -28,6 +28,7 @@ __all__ = [
     "regression",
 ]
 
+LARGEST = 1e70  # of a target or a prediction: its fourth power, which standard errors sum, is still a double
 Outputs = Literal["probabilities", "logits", "scores"]
 Floats = NDArray[np.float64]
 
@@ -188,11 +189,16 @@ def multilabel(
 
 
 def regression(targets: ArrayLike, predictions: ArrayLike, *, clusters: NDArray[np.int64] | None = None) -> Examples:
-    """Targets and predictions ``(n,)``; raises `InvalidInput` for NaN or infinity."""
+    """Targets and predictions ``(n,)``; raises `InvalidInput` for NaN, infinity, or numbers whose powers overflow."""
     true = _row("target", targets)
-    return Examples(
-        task="regression", labels=true, scores=_row("prediction", predictions, len(true)), clusters=clusters
-    )
+    guess = _row("prediction", predictions, len(true))
+    for what, values in (("target", true), ("prediction", guess)):
+        largest = int(np.argmax(np.abs(values)))
+        if abs(values[largest]) > LARGEST:
+            raise InvalidInput(
+                f"{what} {values[largest]:g} of example {largest} is beyond {LARGEST:g}: check it, or give all in a larger unit"
+            )
+    return Examples(task="regression", labels=true, scores=guess, clusters=clusters)
 
 
 def ranking(

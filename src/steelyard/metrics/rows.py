@@ -445,6 +445,8 @@ DEFAULTS: Mapping[Task, tuple[str, ...]] = {
 }  # fmt: skip
 """What a task is judged by where nothing is named, the commonest first."""
 
+_MOST_BETA = 1000.0  # beyond it F is recall to six digits
+
 FORMS: Mapping[Task, tuple[str, ...]] = {
     "binary": ("f0.5", "f2"),
     "multiclass": ("macro_f0.5", "macro_f2", "top5_accuracy", "recall[CLASS]"),
@@ -460,20 +462,22 @@ def parametric(name: str, word: str, task: Task, classes: tuple[str, ...]) -> Me
     Raises `InvalidInput` for a class that is not among `classes`.
     """
     if task == "ranking":
-        match = re.fullmatch(r"(recall|precision|ndcg|mrr)@(\d+)", word)
+        match = re.fullmatch(r"(recall|precision|ndcg|mrr)@(\d{1,9})", word)
         return _at(match[1], int(match[2])) if match else None
     if task == "multilabel":
         match = re.fullmatch(r"(micro|macro|weighted)_f(\d+(?:\.\d+)?)", word)
-        return _over_labels("f", cast("multilabel.Average", match[1]), float(match[2])) if match else None
+        if match is None or not 0 < float(match[2]) <= _MOST_BETA:
+            return None
+        return _over_labels("f", cast("multilabel.Average", match[1]), float(match[2]))
     return _of_classes(name, word, task, classes) if task in ("binary", "multiclass") else None
 
 
 def _of_classes(name: str, word: str, task: Task, classes: tuple[str, ...]) -> Metric | None:
     if match := re.fullmatch(r"(macro_|weighted_)?f(\d+(?:\.\d+)?)", word):
         return _any_beta(match[1] or ("" if task == "binary" else "macro_"), float(match[2]))
-    if match := re.fullmatch(r"top_?(\d+)(?:_accuracy)?", word):
-        return _top(int(match[1])) if int(match[1]) >= 1 else None
-    if match := re.fullmatch(r"(precision|recall|f1|specificity)\[(.+)\]", name, re.IGNORECASE):
+    if match := re.fullmatch(r"top_?(\d{1,9})(?:_accuracy)?", word):
+        return _top(int(match[1])) if int(match[1]) >= 1 and task == "multiclass" else None
+    if match := re.fullmatch(r"(precision|recall|f1|specificity)\[(.+)\]", name, re.IGNORECASE | re.DOTALL):
         if match[2] not in classes:
             raise InvalidInput(f"{name}: there is no class {match[2]!r}; classes: {', '.join(classes[:20])}")
         rows = {m.name.partition("[")[0]: m for m in _of_class(classes.index(match[2]), match[2])}
@@ -482,7 +486,7 @@ def _of_classes(name: str, word: str, task: Task, classes: tuple[str, ...]) -> M
 
 
 def _any_beta(average: str, beta: float) -> Metric | None:
-    if not beta > 0:
+    if not 0 < beta <= _MOST_BETA:
         return None
     name = f"{average}f{beta:g}"
     if not average:

@@ -22,11 +22,12 @@ from steelyard.metrics.table import Metric, estimate, evidence
 from steelyard.records import Estimate, SliceScore, Unavailable
 from steelyard.stats.multiple import holm
 
-__all__ = ["Column", "Cut", "bins", "cuts", "gap", "gap_p_value", "judged"]
+__all__ = ["MOST_LEVELS", "Column", "Cut", "bins", "cuts", "gap", "gap_p_value", "judged"]
 
 Bools = NDArray[np.bool_]
 
 LEAST = 20  # examples in a slice, and outside it, below which nothing is claimed of it
+MOST_LEVELS = 1000  # values of one column
 MOST_PAIRS = 400  # slices of two columns looked at, the largest first
 
 
@@ -51,13 +52,13 @@ class Cut:
 def bins(name: str, values: NDArray[np.float64], spec: str) -> Column:
     """A numeric column as ranges: ``10`` for ten of about as many examples each, ``18,40,65`` for edges.
 
-    Raises `ValueError` for a spec that is neither.
+    At most 1,000. Raises `ValueError` for a spec that is neither.
 
     >>> bins("age", np.array([20.0, 30.0, 40.0, 70.0]), "40,65").levels
     ('under 40', '40 to 65', '65 and over')
     """
     parts = [float(part) for part in spec.split(",")]
-    if len(parts) == 1 and parts[0] == int(parts[0]) and parts[0] >= 2:
+    if len(parts) == 1 and parts[0].is_integer() and 2 <= parts[0] <= MOST_LEVELS:
         shares = np.linspace(0, 1, int(parts[0]) + 1)[1:-1]
         edges = np.unique(np.quantile(values, shares, method="higher"))
         edges = edges[edges > values.min()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class Words:
         >>> Words.of(["10", "9", "10"]).levels
         ('9', '10')
         """
-        found, codes = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
-        return _ordered(codes.astype(np.int64), [str(word) for word in found])
+        places: dict[str, int] = {}  # not np.unique: an array of words is as wide as the longest of them
+        codes = np.fromiter((places.setdefault(str(word), len(places)) for word in values), np.int64, len(values))
+        return _ordered(codes, list(places))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -94,7 +96,7 @@ class Table:
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self.path = path
         self.names = tuple(names)
-        twice = next((n for n in self.names if self.names.count(n) > 1), None)
+        twice = next((name for name, count in Counter(self.names).items() if count > 1), None)
         if twice is not None:
             raise InvalidInput(f"{path} has two columns called {twice!r}: rename one")
         self._numbers: dict[str, Floats] = {}
@@ -120,6 +122,16 @@ class Table:
         """A column as words."""
         self.read(words=[name])
         return self._words[name]
+
+    def wide(self, name: str) -> bool:
+        """Whether one name stands for several columns: an array ``(n, m)`` of an NPZ."""
+        self.check(name)
+        return False
+
+    def has_rows(self, name: str, rows: int) -> bool:
+        """Whether the column holds one value for each of so many rows: arrays of an NPZ need not."""
+        self.check(name)
+        return rows >= 0
 
     def check(self, name: str) -> None:
         """Raise `InvalidInput`, with the nearest names, unless there is such a column."""
@@ -154,27 +166,49 @@ def open_table(path: Path) -> Table:
 # --- NPZ ---------------------------------------------------------------------------------------------
 
 
+_BROKEN_NPZ = (  # what NumPy and zipfile raise for damaged, encrypted or absurdly sized archives
+    OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 class _Npz(Table):
     def __init__(self, path: Path) -> None:
         try:
             with path.open("rb") as content, np.lib.npyio.NpzFile(content, allow_pickle=False) as file:
                 self._arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except _BROKEN_NPZ as error:
             raise InvalidInput(f"cannot read {path} as NPZ: {_line(error)}") from None
         super().__init__(path, tuple(self._arrays))
 
+    def wide(self, name: str) -> bool:
+        self.check(name)
+        return bool(self._arrays[name].ndim == 2)
+
+    def has_rows(self, name: str, rows: int) -> bool:
+        self.check(name)
+        return bool(self._arrays[name].shape == (rows,))
+
     def _read(self, numbers: Sequence[str], words: Sequence[str]) -> tuple[dict[str, Floats], dict[str, Words]]:
-        for name in (*numbers, *words):
+        asked = list(dict.fromkeys((*numbers, *words)))
+        for name in asked:
             if self._arrays[name].ndim == 0:
                 raise InvalidInput(f"{self.path}: {name!r} is a single value, not one per example")
+        rows = {name: len(self._arrays[name]) for name in asked}
+        odd = next((name for name in asked if rows[name] != rows[asked[0]]), None)
+        if odd is not None:
+            raise InvalidInput(
+                f"{self.path}: {asked[0]!r} has {rows[asked[0]]:,} rows and {odd!r} {rows[odd]:,}: one for each example is needed"
+            )
         return {n: self._number(n) for n in numbers}, {n: self._word(n) for n in words}
 
     def _number(self, name: str) -> Floats:
         array = self._arrays[name]
-        if array.dtype.kind in "biuf":
-            return array.astype(np.float64)
         try:
-            return array.astype(np.float64)
+            if array.dtype.kind not in "biufSU":  # complex numbers and dates would be cast, to something else
+                raise ValueError
+            with np.errstate(over="ignore"):  # of wider floats: infinity is refused where it matters
+                return array.astype(np.float64)
         except (ValueError, TypeError):
             raise InvalidInput(f"{self.path}: {name!r} holds {array.dtype}, numbers are needed") from None
 
@@ -184,14 +218,19 @@ class _Npz(Table):
             raise InvalidInput(f"{self.path}: {name!r} has shape {array.shape}, one value per example is needed")
         if array.dtype.kind == "f":
             _check_nan(self.path, name, array)
-            if (array == np.trunc(array)).all():
-                array = array.astype(np.int64)
+            array = _whole(array)
         if array.dtype.kind == "S":
             array = np.char.decode(array, "utf-8", "replace")
         if array.dtype.kind not in "biufU":
             raise InvalidInput(f"{self.path}: {name!r} holds {array.dtype}, words or numbers are needed")
         found, codes = np.unique(array, return_inverse=True)
         return _ordered(codes.astype(np.int64), [str(word) for word in found.tolist()])
+
+
+def _whole(array: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers as integers, so that class 1.0 is called 1; others, and those beyond an integer, as they are."""
+    whole = (np.abs(array) < 2.0**63).all() and (array == np.trunc(array)).all()
+    return array.astype(np.int64) if whole else array
 
 
 def _check_nan(path: Path, name: str, array: NDArray[Any]) -> None:
@@ -304,8 +343,7 @@ class _Arrow(Table):
         if pa.types.is_floating(column.type):
             numbers = self._number(name, column)
             _check_nan(self.path, name, numbers)
-            whole = bool((numbers == np.trunc(numbers)).all())
-            column = pa.chunked_array([pa.array(numbers.astype(np.int64) if whole else numbers)])
+            column = pa.chunked_array([pa.array(_whole(numbers))])
         if not pa.types.is_dictionary(column.type):
             try:
                 column = pc.cast(column, pa.string()).dictionary_encode()

@@ -38,7 +38,7 @@ def decided(
         fixed = [None if given is None else Threshold(value=given, target="given", chosen_on="the command", n=0)] * len(
             models
         )
-        return models, list(fixed), []
+        return [_with_validation(model, request) for model in models], list(fixed), []
     chosen, thresholds, warnings = [], [], []
     rows: tuple[Rows, Rows] | None = None
     for model in models:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def _check(request: Request) -> None:
         raise InvalidInput("give --target or --costs, not both: each chooses the threshold")
     if request.threshold is not None and (request.target or request.costs):
         raise InvalidInput("give --threshold, or a --target or --costs that chooses it, not both")
+    if request.threshold is not None and not math.isfinite(request.threshold):
+        raise InvalidInput(f"--threshold is a number such as 0.5; got {request.threshold:g}")
+    if request.seed < 0:
+        raise InvalidInput(f"--seed is a whole number from 0 on; got {request.seed}")
+    if request.validation is not None and request.compare:
+        raise InvalidInput(
+            "--validation holds the answers of one model, and --compare adds others: put the validation rows into each model's own "
+            "file, marked in a column 'split'"
+        )
     goal_of(request, None)
     for text in (*request.fail_under, *request.require):
         limit_of(text)
@@ -123,6 +133,15 @@ def _saying(progress: Progress, name: str) -> Callable[[str], None]:
 def _read(source: str, request: Request, progress: Progress) -> Answers:
     if is_subject(source):
         return read_subject(source, request, progress)
+    asked = {
+        "--robustness": request.robustness,
+        "--explain": request.explain,
+        "--data": request.data,
+        "--weights": request.weights,
+    }
+    word = next((word for word, given in asked.items() if given), None)
+    if word is not None:
+        raise InvalidInput(f"{word} is for a model that can be run, and {source} holds saved predictions: leave it out")
     return read_answers(Path(source), request)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput
 from steelyard.metrics import examples as made
 from steelyard.metrics.examples import Examples
-from steelyard.metrics.slices import Column, bins
+from steelyard.metrics.slices import MOST_LEVELS, Column, bins
 from steelyard.pipeline.evaluation.request import Answers, Request
 from steelyard.records import Task
 from steelyard.subject.columns import Table, Words, is_number, open_table
@@ -54,6 +54,7 @@ PREDICTED = ("y_pred", "pred", "prediction", "predicted", "y_hat")
 KEYS = ("id", "key", "example", "example_id")
 TEXTS = ("text", "sentence", "title", "review", "content")
 SPLITS = ("split", "fold", "part")
+_SEPARATORS = "_.-"
 _BINARY_WORDS = {"0", "1", "-1", "0.0", "1.0"}
 _FEW_LEVELS, _AUTO_BINS = 30, 5
 
@@ -69,7 +70,7 @@ def read_answers(path: Path, request: Request) -> Answers:
         source=str(path),
         digest=digest_of(path),
         examples=_clustered(examples, table, request),
-        columns=tuple(_slices(table, roles, request)),
+        columns=tuple(_slices(table, roles, request, len(examples))),
         keys=table.words(roles.key) if roles.key else None,
         texts=table.words(roles.text) if roles.text else None,
         notes=tuple(_notes(examples, request)),
@@ -128,8 +129,15 @@ def _roles(table: Table, request: Request) -> _Roles:
         key=_one(table, request.key) or _one_of(table, KEYS, labels),
         text=_one(table, request.text) or _one_of(table, TEXTS, labels),
         split=_one(table, request.split) or _one_of(table, SPLITS, labels),
-        task=request.task or ("ranking" if request.query else None),
+        task=request.task or _plain_task(table, labels, request),
     )
+
+
+def _plain_task(table: Table, labels: Sequence[str], request: Request) -> Task | None:
+    """What the columns' shapes tell alone; the rest is told by their values."""
+    if request.query:
+        return "ranking"
+    return "multilabel" if len(labels) > 1 or table.wide(labels[0]) else None
 
 
 def _columns(table: Table, words: str | None) -> tuple[str, ...]:
@@ -177,11 +185,11 @@ def _one_of(table: Table, names: Sequence[str], taken: Sequence[str]) -> str | N
 
 def _read(table: Table, roles: _Roles, request: Request) -> None:
     """All columns at once: a large file is read through once."""
-    numeric_labels = len(roles.labels) > 1 or roles.task in ("regression", "ranking", "language")
+    numeric_labels = roles.task in ("multilabel", "regression", "ranking", "language")
     numbers = [*roles.scores, *(roles.labels if numeric_labels else ())]
     words = [*(() if numeric_labels else roles.labels)]
     if roles.predicted:
-        (numbers if len(roles.predicted) > 1 else words).extend(roles.predicted)
+        (numbers if numeric_labels else words).extend(roles.predicted)
     words += [n for n in (roles.query, roles.key, roles.text, roles.split, request.cluster) if n]
     for name, spec in (part.partition("=")[::2] for part in request.slices if part not in ("auto",)):
         if name in table.names:
@@ -205,15 +213,29 @@ def _examples(table: Table, roles: _Roles, request: Request) -> Examples:
     }.get(task)
     if build is None:
         raise InvalidInput(f"{task} is not judged from a table: see steelyard evaluate --help for its files")
+    _check_words(task, roles, request)
     return build(table, roles, request)
+
+
+def _check_words(task: Task, roles: _Roles, request: Request) -> None:
+    """Refuse what was asked for and would be left unused."""
+    if request.positive is not None and task != "binary":
+        raise InvalidInput(
+            f"--positive {request.positive} needs two classes, and these are {task} answers: leave it out"
+        )
+    if request.threshold is not None and task not in ("binary", "multilabel"):
+        raise InvalidInput(f"--threshold decides between two classes, and these are {task} answers: leave it out")
+    most = {"binary": 2, "multiclass": None, "multilabel": None}.get(task, 1)
+    if most is not None and len(roles.scores) > most:
+        raise InvalidInput(
+            f"{task} answers have {'one column' if most == 1 else 'one or two columns'} of scores; got {', '.join(roles.scores[:6])}"
+        )
 
 
 def _task(table: Table, roles: _Roles) -> Task:
     """Told by the columns and the number of classes; --task says otherwise."""
-    if len(roles.labels) > 1:
-        return "multilabel"
     width = sum(_width(table, n) for n in roles.scores)
-    levels = table.words(roles.labels[0]).levels
+    levels = _classes(table, roles.labels[0]).levels
     if width > 1:
         return "multiclass"
     if len(levels) <= 2:
@@ -234,9 +256,23 @@ def _width(table: Table, name: str) -> int:
     return values.shape[1] if values.ndim == 2 else 1
 
 
+def _classes(table: Table, name: str) -> Words:
+    """A column of class names. What is missing is no class: an empty cell, and NaN among numbers, are refused."""
+    words = table.words(name)
+    numeric = any(map(is_number, words.levels))
+    missing = [i for i, level in enumerate(words.levels) if not level or (numeric and level.lower() == "nan")]
+    if missing:
+        row = int(np.argmax(np.isin(words.codes, missing)))
+        raise InvalidInput(
+            f"{table.path}: column {name!r} holds {repr(words[row]) if words[row] else 'an empty cell'} in data row {row + 1}; a class "
+            "is needed in every row"
+        )
+    return words
+
+
 def _binary(table: Table, roles: _Roles, request: Request) -> Examples:
-    labels = table.words(roles.labels[0])
-    guess = table.words(roles.predicted[0]) if roles.predicted else None
+    labels = _classes(table, roles.labels[0])
+    guess = _classes(table, roles.predicted[0]) if roles.predicted else None
     names = _two_classes(table, roles, request, labels, guess)
     scores = table.numbers(roles.scores[0]) if roles.scores else None
     if scores is not None and scores.ndim == 2:
@@ -244,7 +280,7 @@ def _binary(table: Table, roles: _Roles, request: Request) -> Examples:
             raise InvalidInput(f"{table.path}: {roles.scores[0]!r} has {scores.shape[1]} columns for 2 classes")
         scores = scores[:, 1]
     elif len(roles.scores) == 2:
-        scores = _of_classes(table, roles, names)[:, 1]
+        scores = table.numbers(_column_of(table, roles.scores, names))
     return made.binary(
         _indices(table, roles.labels[0], labels, names),
         scores,
@@ -275,15 +311,15 @@ def _two_classes(table: Table, roles: _Roles, request: Request, labels: Words, g
 
 
 def _multiclass(table: Table, roles: _Roles, request: Request) -> Examples:
-    labels = table.words(roles.labels[0])
-    guess = table.words(roles.predicted[0]) if roles.predicted else None
+    labels = _classes(table, roles.labels[0])
+    guess = _classes(table, roles.predicted[0]) if roles.predicted else None
     if not roles.scores:
         assert guess is not None
         names = Words.of([*labels.levels, *guess.levels]).levels
         scores = None
     else:
         names = _class_names(table, roles, labels)
-        scores = _of_classes(table, roles, names)
+        scores = _stacked(table, roles.scores)
     return made.multiclass(
         _indices(table, roles.labels[0], labels, names),
         scores,
@@ -309,10 +345,26 @@ def _class_names(table: Table, roles: _Roles, labels: Words) -> tuple[str, ...]:
             f"{table.path}: {roles.scores[0]!r} has {width} columns and the labels {len(labels.levels)} classes: add an array "
             "'classes' with their names in order"
         )
-    levels = set(labels.levels)
-    stem = _shared_stem(roles.scores)
-    short = tuple(n[len(stem) :] for n in roles.scores)
-    return short if levels <= set(short) or not levels <= set(roles.scores) else roles.scores
+    return _named_after(roles.scores, set(labels.levels))
+
+
+def _named_after(columns: Sequence[str], classes: set[str]) -> tuple[str, ...]:
+    """What the columns' names say without what they all begin with, or with as much of it as the classes have too."""
+    stem = _shared_stem(columns)
+    stems = [stem, *(stem[: i + 1] for i in reversed(range(len(stem) - 1)) if stem[i] in _SEPARATORS), ""]
+    named = [tuple(name[len(s) :] for name in columns) for s in stems]
+    return next((names for names in named if classes <= set(names)), named[0])
+
+
+def _column_of(table: Table, columns: Sequence[str], names: tuple[str, str]) -> str:
+    """The positive class's column, of one for each of two classes."""
+    named = _named_after(columns, set(names))
+    if set(named) != set(names):
+        raise InvalidInput(
+            f"{table.path}: the score columns {' and '.join(columns)} are not named after the classes {' and '.join(names)}: give the "
+            "positive class's alone"
+        )
+    return columns[named.index(names[1])]
 
 
 def _npz_classes(table: Table) -> tuple[str, ...]:
@@ -327,19 +379,13 @@ def _shared_stem(names: Sequence[str]) -> str:
     shortest, longest = min(names), max(names)
     same = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
     stem = shortest[:same]
-    return stem[: max(stem.rfind(c) for c in "_.-") + 1]
-
-
-def _of_classes(table: Table, roles: _Roles, names: Sequence[str]) -> NDArray[np.float64]:
-    if len(roles.scores) == 1:
-        return table.numbers(roles.scores[0])
-    stem = _shared_stem(roles.scores)
-    place = {n[len(stem) :]: n for n in roles.scores} | {n: n for n in roles.scores}
-    return np.stack([table.numbers(place[name]) for name in names if name in place], axis=1)
+    return stem[: max(stem.rfind(c) for c in _SEPARATORS) + 1]
 
 
 def _indices(table: Table, column: str, words: Words, names: Sequence[str]) -> NDArray[np.int64]:
     place = {name: i for i, name in enumerate(names)}
+    if not any(level in place for level in words.levels) and "classes" in table.names:
+        place = {str(i): i for i in range(len(names))}  # an NPZ with its classes' names apart
     turn = np.array([place.get(level, -1) for level in words.levels], dtype=np.int64)
     found = turn[words.codes]
     if (turn < 0).any():
@@ -424,6 +470,15 @@ def _clustered(examples: Examples, table: Table, request: Request) -> Examples:
 
 def _notes(examples: Examples, request: Request) -> list[str]:
     found = []
+    if examples.task == "regression" and request.task is None:
+        found.append("the labels are numbers, so they were judged as such; --task says otherwise")
+    if (
+        not examples.calibrated
+        and examples.task == "binary"
+        and request.threshold is None
+        and request.predicted is None
+    ):
+        found.append("the scores only rank: 0.5 was taken as their threshold; --threshold or --target sets another")
     if examples.task == "binary":
         share = float(np.mean(examples.labels == 1))
         found.append(f"positive class: {examples.classes[1]} ({share:.2%} of {len(examples):,})" + _hint(request))
@@ -452,18 +507,28 @@ def _check_keys(path: Path, name: str | None, keys: Words) -> None:
 # --- slices and splits -------------------------------------------------------------------------------------
 
 
-def _slices(table: Table, roles: _Roles, request: Request) -> list[Column]:
+def _slices(table: Table, roles: _Roles, request: Request, rows: int) -> list[Column]:
     found = []
     for words in request.slices:
         if words == "auto":
-            found += _automatic(table, roles, request)
+            found += _automatic(table, roles, request, rows)
             continue
         name, _, spec = words.partition("=")
         if name == "confidence" and name not in table.names:
             continue  # of the model, not of the table: made when it is judged
         table.check(name)
-        found.append(_ranges(table, name, spec) if spec else _column(name, table.words(name)))
+        found.append(_ranges(table, name, spec) if spec else _by_value(table, name))
     return found
+
+
+def _by_value(table: Table, name: str) -> Column:
+    words = table.words(name)
+    if len(words.levels) > MOST_LEVELS:
+        raise InvalidInput(
+            f"{table.path}: column {name!r} holds {len(words.levels):,} values, too many to slice by: give ranges ({name}=10) if "
+            "they are numbers, or a column of fewer"
+        )
+    return _column(name, words)
 
 
 def _column(name: str, words: Words) -> Column:
@@ -471,15 +536,25 @@ def _column(name: str, words: Words) -> Column:
 
 
 def _ranges(table: Table, name: str, spec: str) -> Column:
+    values = table.numbers(name)
+    _check_finite(table, name, values)
     try:
-        return bins(name, table.numbers(name), spec)
+        return bins(name, values, spec)
     except ValueError:
         raise InvalidInput(
             f"cannot read the slice '{name}={spec}': write {name}=10 for ten ranges, or {name}=18,40,65 for their edges"
         ) from None
 
 
-def _automatic(table: Table, roles: _Roles, request: Request) -> list[Column]:
+def _check_finite(table: Table, name: str, values: NDArray[np.float64]) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise InvalidInput(
+            f"{table.path}: column {name!r} holds {values[bad[0]]} in data row {bad[0] + 1}, which no range holds: clean it first"
+        )
+
+
+def _automatic(table: Table, roles: _Roles, request: Request, rows: int) -> list[Column]:
     """Every column that is nothing else: words of few values as they are, numbers as five ranges."""
     taken = {
         *roles.labels,
@@ -491,7 +566,7 @@ def _automatic(table: Table, roles: _Roles, request: Request) -> list[Column]:
         roles.query,
         request.cluster,
     }
-    left = [n for n in table.names if n not in taken]
+    left = [n for n in table.names if n not in taken and table.has_rows(n, rows)]
     table.read(words=left)
     found = []
     for name in left:
@@ -499,7 +574,7 @@ def _automatic(table: Table, roles: _Roles, request: Request) -> list[Column]:
         if 2 <= len(words.levels) <= _FEW_LEVELS:
             found.append(_column(name, words))
         elif len(words.levels) > _FEW_LEVELS and all(map(is_number, words.levels)):
-            found.append(bins(name, table.numbers(name), str(_AUTO_BINS)))
+            found.append(_ranges(table, name, str(_AUTO_BINS)))
     return found
 
 
