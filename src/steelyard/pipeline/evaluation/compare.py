@@ -6,12 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.metrics.examples import Examples
-from steelyard.metrics.families import Drop
-from steelyard.metrics.slices import LEAST, cuts
+from steelyard.metrics.families import Drop, Pair
+from steelyard.metrics.slices import LEAST, Cut, cuts
 from steelyard.metrics.table import Metric, drop, drop_estimate, pair
 from steelyard.pipeline.evaluation.request import Answers, Request
 from steelyard.records import Difference, Estimate, Unavailable
@@ -70,48 +68,49 @@ def compare(
 ) -> Iterator[Difference]:
     """The drop of every metric under Holm over the metrics, then of the leading one on every slice under Holm over those."""
     say("comparing")
-    whole = [_difference(first, second, metric, (), None, request) for metric in metrics]
-    yield from _corrected(whole, request)
-    columns = first.columns
-    if columns:
+    both = pair(first.examples, second.examples, metrics)
+    names = (first.name, second.name)
+    yield from _corrected([_difference(both, names, metric, (), request) for metric in metrics], request)
+    own = [cut for cut in cuts(first.columns)[0] if not cut.discovered]
+    if own:
         say("comparing slices")
-        found, _ = cuts(columns)
-        own = [cut for cut in found if not cut.discovered]
-        sliced = [
-            _difference(first, second, metrics[0], cut.conditions, np.flatnonzero(cut.inside), request) for cut in own
-        ]
-        yield from _corrected(sliced, request)
+        yield from _corrected([_on_slice(first, second, metrics[0], cut, request) for cut in own], request)
+
+
+def _on_slice(first: Answers, second: Answers, metric: Metric, cut: Cut, request: Request) -> Difference:
+    rows = np.flatnonzero(cut.inside)
+    if len(rows) >= LEAST:
+        both = pair(first.examples.take(rows), second.examples.take(rows), [metric])
+        return _difference(both, (first.name, second.name), metric, cut.conditions, request)
+    reason = f"too few: {len(rows)} examples, at least {LEAST} are needed"
+    return Difference(
+        metric=metric.name,
+        first=first.name,
+        second=second.name,
+        conditions=cut.conditions,
+        n=len(rows),
+        drop=Unavailable(quantity=f"{metric.name}_drop", reason=reason),
+        outcome="undefined",
+    )
 
 
 def _difference(
-    first: Answers,
-    second: Answers,
-    metric: Metric,
-    conditions: tuple[tuple[str, str], ...],
-    rows: NDArray[np.int64] | None,
-    request: Request,
+    both: Pair, names: tuple[str, str], metric: Metric, conditions: tuple[tuple[str, str], ...], request: Request
 ) -> Difference:
-    before, after = (a.examples if rows is None else a.examples.take(rows) for a in (first, second))
-    common = Difference(
-        metric=metric.name, first=first.name, second=second.name, conditions=conditions, n=len(before), outcome="undefined",
-        drop=Unavailable(
-            quantity=f"{metric.name}_drop", reason=f"too few: {len(before)} examples, at least {LEAST} are needed"
-        ),
-    )  # fmt: skip
-    if rows is not None and len(before) < LEAST:
-        return common
-    both = pair(before, after, [metric])
     found, shown = drop(both, metric), drop_estimate(both, metric, request.level)
+    difference = Difference(
+        metric=metric.name, first=names[0], second=names[1], conditions=conditions, n=both.n, drop=shown,
+        outcome="undefined",
+    )  # fmt: skip
     if isinstance(found, Unavailable) or isinstance(shown, Unavailable):
-        return dataclasses.replace(common, drop=shown)
+        return difference
     below = found.p_value(0.0)
     return dataclasses.replace(
-        common,
-        drop=shown,
+        difference,
         p_value=min(1.0, 2 * min(below, 1 - below)),
         outcome="equivalent" if _equivalent(found, metric, request) else "undecided",
-        tests=_mcnemar(before, after) if metric.name in ("accuracy", "error_rate") else (),
-        advice=_advice(first, second, before, after, metric, shown, request),
+        tests=_mcnemar(both) if metric.name in ("accuracy", "error_rate") else (),
+        advice=_advice(both, names, metric, shown, request),
     )
 
 
@@ -121,37 +120,25 @@ def _equivalent(found: Drop, metric: Metric, request: Request) -> bool:
     return metric.unit == "fraction" and max(-low, high) <= request.band
 
 
-def _mcnemar(before: Examples, after: Examples) -> tuple[tuple[str, float], ...]:
-    right = [np.asarray(e.predicted == e.labels) for e in (before, after)]
-    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    return (
-        ("McNemar, exact", mcnemar(only_first, only_second)),
-        ("McNemar, mid-p", mcnemar_midp(only_first, only_second)),
-    )
+def _mcnemar(both: Pair) -> tuple[tuple[str, float], ...]:
+    first, second = (np.asarray(e.predicted == e.labels) for e in (both.before.examples, both.after.examples))
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    exact, midp = mcnemar(only_first, only_second), mcnemar_midp(only_first, only_second)
+    return ("McNemar, exact", exact), ("McNemar, mid-p", midp)
 
 
-def _advice(
-    first: Answers,
-    second: Answers,
-    before: Examples,
-    after: Examples,
-    metric: Metric,
-    shown: Estimate,
-    request: Request,
-) -> str:
+def _advice(both: Pair, names: tuple[str, str], metric: Metric, shown: Estimate, request: Request) -> str:
     """What would decide an open question."""
     if shown.low > 0 or shown.high < 0:
         return ""
     if shown.value == 0:
-        return f"no difference was seen on {len(before):,} examples"
+        return f"no difference was seen on {both.n:,} examples"
     worse = shown.value > 0
-    both = pair(after, before, [metric]) if worse else pair(before, after, [metric])
-    found = drop(both, metric)
+    found = drop(both.swapped if worse else both, metric)
     needed = None if isinstance(found, Unavailable) else found.needed(0.0, request.level)
     if needed is None:
         return "more examples would be needed to resolve this gap"
-    leader = (first if worse else second).name
-    return f"needs about {needed:,} examples to show {leader} ahead at this gap; there are {len(before):,}"
+    return f"needs about {needed:,} examples to show {names[0 if worse else 1]} ahead at this gap; there are {both.n:,}"
 
 
 def _corrected(found: Sequence[Difference], request: Request) -> Iterator[Difference]:
