@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.bootstrap import Margins
+from steelyard.stats.bootstrap import Margins, pair_counts
 
 __all__ = [
     "LARGEST_LOSS",
@@ -49,7 +49,6 @@ Ints = NDArray[np.int64]
 
 _SMALLEST = float(np.finfo(np.float32).eps)  # 1.19e-7: a probability of 0 would make the loss infinite
 _SUM_SLACK = 1e-3  # rounding of half-precision softmax
-_CHUNK = 1 << 16  # examples counted at a time, so that they stay in the cache
 
 LARGEST_LOSS = -float(np.log(_SMALLEST))
 """The loss of an example given probability 0, in nats: 15.94."""
@@ -70,15 +69,7 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int) -> Ints:
     true, guess = check_indices("label", labels, classes), check_indices("prediction", predicted, classes)
     if len(true) != len(guess):
         raise InvalidInput(f"{len(true)} labels but {len(guess)} predictions: pass one prediction per example")
-    table = np.zeros(classes * classes, dtype=np.int64)
-    for start in range(0, len(true), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        codes = true[part].astype(np.int64) * classes + guess[part]
-        if classes * classes > _CHUNK:
-            np.add.at(table, codes, 1)
-        else:
-            table += np.bincount(codes, minlength=len(table))
-    return table.reshape(classes, classes)
+    return pair_counts(true, guess, classes).reshape(classes, classes)
 
 
 def check_indices(what: str, values: ArrayLike, classes: int) -> NDArray[np.integer]:

@@ -29,6 +29,7 @@ __all__ = [
     "TableStatistic",
     "clustered_confusion_bootstrap",
     "confusion_bootstrap",
+    "pair_counts",
     "paired_confusion_bootstrap",
     "percentile_bounds",
     "resamples_for",
@@ -40,6 +41,7 @@ Ints = NDArray[np.int64]
 _DRAWS_AT_ONCE = 2_000_000  # numbers drawn in one piece: 16 MB
 _DRAWS = 100_000_000  # numbers drawn for one answer at the most
 _DENSE = 4_000_000  # cells up to which a table is counted in place, and not by sorting
+_CHUNK = 1 << 16  # examples counted at once: their codes stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,13 +87,12 @@ class Cells:
     @classmethod
     def counted(cls, labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> Cells:
         """From class indices ``(n,)`` in ``[0, classes)``, which are not checked here."""
-        codes = np.asarray(labels, dtype=np.int64) * classes + predicted
         if classes * classes <= _DENSE:
-            counts = np.bincount(codes, minlength=classes * classes)
-            found = np.flatnonzero(counts)
-            counts = counts[found]
+            table = pair_counts(labels, predicted, classes)
+            found = np.flatnonzero(table)
+            counts = table[found]
         else:
-            found, counts = np.unique(codes, return_counts=True)
+            found, counts = np.unique(np.asarray(labels, dtype=np.int64) * classes + predicted, return_counts=True)
         return cls(rows=found // classes, columns=found % classes, counts=counts.astype(np.int64), classes=classes)
 
     @property
@@ -123,6 +124,26 @@ class Cells:
         counts = np.zeros(len(found), dtype=np.int64)
         np.add.at(counts, places, np.concatenate([self.counts, other.counts]))
         return Cells(rows=found // self.classes, columns=found % self.classes, counts=counts, classes=self.classes)
+
+
+def pair_counts(labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> Ints:
+    """Examples of each (label, prediction), ``(classes**2,)`` by label, from class indices ``(n,)`` of any whole type.
+
+    Indices are widened a chunk at a time, in the cache, where small types cost less to read than to convert at once.
+    They are in ``[0, classes)``, which is not checked here.
+
+    >>> pair_counts(np.array([0, 1, 1], dtype=np.int8), np.array([0, 1, 0], dtype=np.int8), 2)
+    array([1, 0, 1, 1])
+    """
+    cells = classes * classes
+    table = np.zeros(cells, dtype=np.int64)
+    size = max(_CHUNK, 4 * cells)  # adding up the table must not cost more than counting into it
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        codes = np.multiply(labels[part], classes, dtype=np.intp, casting="unsafe")
+        codes += predicted[part].astype(np.intp, copy=False)
+        table += np.bincount(codes, minlength=cells)
+    return table
 
 
 # --- one model ---------------------------------------------------------------------------------------
