@@ -286,6 +286,28 @@ def test_logits_give_the_area_of_their_sigmoid_for_any_batch_size(size):
     assert auc(one.merge(*more)) == auc(ranked(labels, expit(logits)))
 
 
+@given(st.lists(st.tuples(st.booleans(), st.floats(allow_nan=False, allow_infinity=False, width=32)), min_size=1))
+def test_single_precision_is_ranked_as_the_same_doubles(pairs):
+    labels, scores = map(np.array, zip(*pairs, strict=True))
+    narrow, wide = (ranked(labels, scores.astype(kind)) for kind in (np.float32, np.float64))
+    assert np.array_equal(narrow.below, wide.below)
+    assert np.array_equal(narrow.above, wide.above)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("other", [-1.0, 1.0])
+def test_what_is_not_finite_is_refused_in_single_precision(bad, other):
+    with pytest.raises(InvalidInput, match=r"of example 1 is not finite"):
+        ranked([0, 1], np.array([other, bad], dtype=np.float32))
+
+
+def test_signs_are_told_apart_over_many_chunks():
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=100_000)
+    found = distinct(ranked(rng.random(100_000) < 0.3, scores))
+    assert np.array_equal(found.scores, np.sort(scores))
+
+
 def test_float32_scores_keep_their_ties():
     scores = np.array([0.1, 0.1, 0.3], dtype=np.float32)
     assert auc(ranked([0, 1, 1], scores)) == 0.75
