@@ -33,6 +33,10 @@ class SteelyardError(Exception):
 
     exit_status = 2
 
+    def __str__(self) -> str:
+        """One line, whatever stood in the file, name or path that it tells of."""
+        return " ".join(super().__str__().split())
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle whole, whatever the constructor takes: children send their errors to the parent."""
         return _rebuilt, (type(self), self.args, self.__dict__)

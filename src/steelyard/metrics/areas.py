@@ -56,6 +56,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _GROUPS = 100  # of the delete-a-group jackknife
+_ROUNDING = 1e-14  # a standard error that is no larger is what summing leaves of effects that cancel
 _LEAST = 12  # bisections of a level: p to one part in 4,000
 
 
@@ -320,6 +321,7 @@ def _spread(value: float, effects: Floats, made: Examples) -> Spread:
         effects = np.asarray(np.bincount(np.unique(made.clusters, return_inverse=True)[1], effects), dtype=np.float64)
     n = len(effects)
     error = math.sqrt(n / (n - 1) * math.fsum(effects**2)) if n > 1 else math.inf
+    error = error if error > _ROUNDING else 0.0
     return Spread(value=value, error=error, units=n, degrees=n - 1, clustered=made.clusters is not None)
 
 
@@ -340,6 +342,7 @@ def _jackknife(value: float, without: Floats, n: int) -> Spread:
     """The standard error of a value on n examples from its values without each group; t with groups less one."""
     g = len(without)
     error = math.sqrt((g - 1) / g * math.fsum((without - without.mean()) ** 2)) if g > 1 else math.inf
+    error = error if error > _ROUNDING else 0.0
     return Spread(value=value, error=error, units=n, degrees=g - 1, clustered=True)
 
 

@@ -195,6 +195,8 @@ class _Npz(Table):
             if self._arrays[name].ndim == 0:
                 raise InvalidInput(f"{self.path}: {name!r} is a single value, not one per example")
         rows = {name: len(self._arrays[name]) for name in asked}
+        if not any(rows.values()):
+            raise InvalidInput(f"{self.path} has arrays and no rows")
         odd = next((name for name in asked if rows[name] != rows[asked[0]]), None)
         if odd is not None:
             raise InvalidInput(
