@@ -76,6 +76,9 @@ TASKS = (
 )
 @click.option("--robustness", is_flag=True, help="Also judge the model on damaged examples, five severities.")
 @click.option("--explain", type=click.IntRange(0), default=0, help="Explain so many predictions.")
+@click.option(
+    "--stream", is_flag=True, help="Two classes in constant memory: larger than memory, areas with a guaranteed bound."
+)
 @click.option("--tokenizer", help="Tokeniser of BLEU, such as zh for Chinese (13a).")
 @click.option("--out", type=click.Path(), help="Run folder (runs/NAME-evaluate).")
 @click.option("--figures", is_flag=True, help="Also write every chart as PNG, SVG and PDF into OUT/figures.")

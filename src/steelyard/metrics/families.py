@@ -28,6 +28,7 @@ from scipy.special import ndtr
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics.examples import Examples, Undefined
+from steelyard.records import Task
 from steelyard.stats.bootstrap import (
     Cells,
     Margins,
@@ -96,6 +97,22 @@ class Evidence:
         self._statistics = tuple(statistics)
         self._draws: dict[TableStatistic, Floats] = {}
         self._kept: dict[Any, Any] = {}
+
+    @classmethod
+    def counted(cls, cells: Cells, classes: tuple[str, ...]) -> Evidence:
+        """Of examples that passed by and left a confusion table only: enough for every metric of hard predictions."""
+        found = cls.__new__(cls)
+        nobody = np.empty(0, dtype=np.int8)
+        task: Task = "binary" if len(classes) == 2 else "multiclass"
+        found.examples = Examples(task=task, labels=nobody, predicted=nobody, classes=classes)
+        found._statistics, found._draws, found._kept = (), {}, {}
+        found.__dict__["cells"] = cells
+        return found
+
+    @property
+    def n(self) -> int:
+        """How many examples there are."""
+        return len(self.examples) or self.cells.n
 
     @cached_property
     def cells(self) -> Cells:

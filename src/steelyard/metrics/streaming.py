@@ -12,6 +12,7 @@ order inside the bins.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steelyard.errors import InvalidInput
+from steelyard.stats.auc import AucParts, Counts, counted_precision_size, score_interval
 
 __all__ = ["Areas", "Bounded", "StreamingAreas"]
 
@@ -114,6 +116,33 @@ class StreamingAreas:
             negatives=n,
         )
 
+    def precision_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """The average precision's confidence interval (`steelyard.stats.auc.precision_size`), widened by its bound."""
+        found = self.compute()
+        if found is None:
+            return None
+        kept = np.flatnonzero(self._counts.sum(axis=1))
+        counts = Counts(
+            scores=kept.astype(np.float64), positives=self._counts[kept, 1], negatives=self._counts[kept, 0]
+        )
+        low, high = counted_precision_size(counts, found.average_precision.value).interval(level)
+        error = found.average_precision.error
+        return max(0.0, low - error), min(1.0, high + error)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """The AUC's confidence interval (`steelyard.stats.auc.score_interval`), widened to hold at both ends of its bound.
+
+        Scores of one bin count as tied in the variance. None where there are no positives or no negatives.
+        """
+        found = self.compute()
+        if found is None:
+            return None
+        parts = _parts(self._counts[:, 1], self._counts[:, 0], found.auc.value)
+        low, high = (
+            score_interval(dataclasses.replace(parts, value=end), level) for end in (found.auc.low, found.auc.high)
+        )
+        return low[1], high[2]
+
     def _bins(self, values: Floats) -> Ints:
         """Bins ``(n,)`` from 0 to 2^21 - 1 that never fall as the score rises."""
         if self._declared == "logits":
@@ -161,6 +190,18 @@ def _auc(positives: Ints, negatives: Ints) -> Bounded:
     won, unknown = _inner(positives, below), _inner(positives, negatives)
     pairs = int(positives.sum()) * int(negatives.sum())
     return Bounded(value=(2 * won + unknown) / (2 * pairs), low=won / pairs, high=(won + unknown) / pairs)
+
+
+def _parts(positives: Ints, negatives: Ints, area: float) -> AucParts:
+    """DeLong's components from counts per bin, ascending in score."""
+    p, n = int(positives.sum()), int(negatives.sum())
+    on_positives = (np.cumsum(negatives) - negatives / 2) / n
+    on_negatives = (p - np.cumsum(positives) + positives / 2) / p
+    among = [
+        float((counts * (placed - area) ** 2).sum() / max(int(counts.sum()) - 1, 1))
+        for counts, placed in ((positives, on_positives), (negatives, on_negatives))
+    ]
+    return AucParts(value=area, positives=p, negatives=n, among_positives=among[0], among_negatives=among[1])
 
 
 def _inner(one: Ints, other: Ints) -> int:

@@ -132,7 +132,7 @@ def estimate(of: Evidence, metric: Metric, level: float = 0.95) -> Estimate | Un
         high=max(high, value),
         level=level,
         method=method,
-        n=len(of.examples),
+        n=of.n,
     )
 
 

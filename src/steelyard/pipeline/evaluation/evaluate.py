@@ -21,6 +21,7 @@ from steelyard.pipeline.evaluation.assess import assess
 from steelyard.pipeline.evaluation.compare import aligned, compare
 from steelyard.pipeline.evaluation.decide import decided, goal_of
 from steelyard.pipeline.evaluation.from_fields import FIELDS, evaluate_field
+from steelyard.pipeline.evaluation.from_stream import evaluate_stream
 from steelyard.pipeline.evaluation.from_subject import is_subject, read_subject
 from steelyard.pipeline.evaluation.from_table import read_answers
 from steelyard.pipeline.evaluation.gates import gates, limit_of
@@ -40,7 +41,7 @@ def evaluate(request: Request, progress: Progress = silent) -> Evaluation:
     _check(request)
     with RunFolder(request.out) as folder:
         earlier = folder.evaluations()
-        found = evaluate_field(request, progress) if request.task in FIELDS else _evaluated(request, progress)
+        found = _way(request)(request, progress)
         uses = 1 + sum(e.examples == found.examples for e in earlier)
         found = dataclasses.replace(
             found,
@@ -55,6 +56,13 @@ def evaluate(request: Request, progress: Progress = silent) -> Evaluation:
         progress("writing the report", None)
         write_evaluation(request.out, found)
         return found
+
+
+def _way(request: Request) -> Callable[[Request, Progress], Evaluation]:
+    """A field's own library, constant memory, or all that is known of the examples."""
+    if request.task in FIELDS:
+        return evaluate_field
+    return evaluate_stream if request.stream else _evaluated
 
 
 def write_evaluation(folder: Path, found: Evaluation) -> None:

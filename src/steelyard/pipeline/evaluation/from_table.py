@@ -19,7 +19,7 @@ from steelyard.pipeline.evaluation.request import Answers, Request
 from steelyard.records import Task
 from steelyard.subject.columns import Table, Words, is_number, open_table
 
-__all__ = ["digest_of", "read_answers"]
+__all__ = ["digest_of", "label_and_score", "read_answers"]
 
 LABELS = (
     "y",
@@ -78,6 +78,16 @@ def read_answers(path: Path, request: Request) -> Answers:
     if answers.keys is not None:
         _check_keys(path, roles.key, answers.keys)
     return _parted(table, roles, answers) if roles.split else answers
+
+
+def label_and_score(path: Path, request: Request) -> tuple[str, str]:
+    """The one column of labels and the one of scores of a table of two classes, by the words or by their names."""
+    roles = _roles(open_table(path), request)
+    if len(roles.labels) != 1 or len(roles.scores) != 1:
+        raise InvalidInput(
+            f"{path}: one column of labels and one of scores are needed: name them with --label and --score"
+        )
+    return roles.labels[0], roles.scores[0]
 
 
 def digest_of(path: Path) -> str:

@@ -53,6 +53,7 @@ class Request:
     level: float = 0.95
     band: float = 0.01
     seed: int = 0
+    stream: bool = False  # count in constant memory, and judge what counts can
     truth: str | None = None  # the references of a field that keeps them in a file of their own
     # a subject
     data: str | None = None
