@@ -113,3 +113,18 @@ def test_a_benchmark_needs_no_data_and_can_be_repeated(tmp_path: Path, monkeypat
     assert records.findings
     assert result.report.is_file()
     assert "measuring: throughput" in told
+
+
+def test_charts_of_an_evaluation_are_calls_that_return_them(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i % 2},{0.1 + 0.08 * ((7 * i) % 10)}" for i in range(60))
+    (tmp_path / "p.csv").write_text(f"y,p\n{rows}\n")
+    result = steelyard.evaluate(tmp_path / "p.csv", out=tmp_path / "out", fail_under=("accuracy=0.99",))
+    assert not result.passed
+    assert result.chart("roc").to_dict()["title"]["text"]
+    assert result.chart("robustness") is None
+    assert result.metrics["models"][0]["n"] == 60
+    assert isinstance(steelyard.report(tmp_path / "out"), api.Evaluated)
+    with pytest.raises(InvalidInput, match="there is no chart 'rock'; there are"):
+        result.chart("rock")
+    with pytest.raises(InvalidInput, match="evaluate has no 'lable'"):
+        steelyard.evaluate(tmp_path / "p.csv", lable="y")

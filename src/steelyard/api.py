@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,12 @@ class Result:
         """The report."""
         return self.folder / "report.html"
 
+    def chart(self, name: str) -> Any:
+        """An Altair chart of the report, such as ``pareto`` or ``roofline``; None where its records are absent."""
+        from steelyard.report.charts import CHARTS
+
+        return _chart(CHARTS, name)(self.records)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
@@ -58,6 +64,12 @@ class Evaluated:
     def report(self) -> Path:
         """The report."""
         return self.folder / "report.html"
+
+    def chart(self, name: str) -> Any:
+        """An Altair chart of the report, such as ``roc`` or ``confusion``; None where its data is absent."""
+        from steelyard.report.evaluation.charts import CHARTS
+
+        return _chart(CHARTS, name)(self.evaluation)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -201,6 +213,12 @@ def parse_budget(words: str | float) -> float:
     if not 0 < seconds < float("inf"):
         raise InvalidInput(f"a budget must be more than nothing, got {words!r}")
     return seconds
+
+
+def _chart(charts: Mapping[str, Callable[[Any], Any]], name: str) -> Callable[[Any], Any]:
+    if name not in charts:
+        raise InvalidInput(f"there is no chart {name!r}; there are {', '.join(charts)}")
+    return charts[name]
 
 
 def _spec(
