@@ -16,9 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fuzz_tables import Case, Trial, case, trial  # noqa: E402
-
-from steelyard.probe.host import environment  # noqa: E402
+from fuzz_tables import Case, Trial, case, trial
+from steelyard.probe.host import environment
 
 RESULTS = Path(__file__).parent / "results"
 RENDER_EVERY = 100
@@ -59,10 +58,12 @@ def _table(found: list[tuple[Case, Trial]], files: int, seed: int, seconds: floa
             f"{files:,} files from number {seed}, {seconds / 60:.1f} minutes in one process on {host.cpu}.",
             f"{', '.join(f'{k} {v}' for k, v in host.packages.items())}. Made by `python -m benchmarks.fuzz --files {files}`.",
             "",
-            "Judged: the evaluation succeeded, and every number that could be computed from the file's cells by scikit-learn and "
-            f"plain counting was the same ({compared:,} numbers compared; {rendered} reports rendered). Refused: one line says what "
-            "is wrong. A fault is anything else: another exception, several lines, a warning, a wrong number, an interval without "
-            "width or that lacks its value.",
+            (
+                "Judged: the evaluation succeeded, and every number that could be computed from the file's cells by scikit-learn "
+                f"and plain counting was the same ({compared:,} numbers compared; {rendered} reports rendered). Refused: one line "
+                "says what is wrong. A fault is anything else: another exception, several lines, a warning, a wrong number, an "
+                "interval without width or that lacks its value."
+            ),
             "",
             "| | " + " | ".join(outcomes) + " |",
             "|---|---|---|---|",

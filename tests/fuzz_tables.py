@@ -501,12 +501,13 @@ def _binary_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tu
     given = sheet.cells[sheet.label]
     true = np.array([found.classes.index(given[i]) for i in rows])
     score = np.array([float(sheet.cells[sheet.score[0]][i]) for i in rows]) if _scored(made) else None
+    if score is not None and made.words.get("outputs") == "logits":
+        score = expit(score)  # the largest become 1, and ties
     if sheet.predicted is not None:
         guess = np.array([found.classes.index(sheet.cells[sheet.predicted][i]) for i in rows])
     else:
         threshold = found.models[0].threshold
-        p = expit(score) if made.words.get("outputs") == "logits" else score
-        guess = (p >= (0.5 if threshold is None else threshold.value)).astype(int)
+        guess = (score >= (0.5 if threshold is None else threshold.value)).astype(int)
     yield "accuracy", np.mean(true == guess)
     yield "confusion", confusion_matrix(true, guess, labels=[0, 1])
     if score is not None and 0 < true.sum() < len(true):

@@ -24,7 +24,8 @@ Rows = NDArray[np.int64]
 def goal_of(request: Request, objective: Objective | None) -> Target | Costs | None:
     if request.costs:
         return parse_costs(request.costs)
-    text = request.target or (target_of(objective) if objective is not None and request.threshold is None else None)
+    free = request.threshold is None and request.predicted is None
+    text = request.target or (target_of(objective) if objective is not None and free else None)
     return parse_target(text) if text else None
 
 

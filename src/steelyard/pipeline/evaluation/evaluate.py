@@ -85,6 +85,9 @@ def _check(request: Request) -> None:
         raise InvalidInput("give --threshold, or a --target or --costs that chooses it, not both")
     if request.threshold is not None and not math.isfinite(request.threshold):
         raise InvalidInput(f"--threshold is a number such as 0.5; got {request.threshold:g}")
+    chooses = request.threshold is not None or request.target or request.costs
+    if request.predicted is not None and chooses:
+        raise InvalidInput("give --predicted, or a threshold (--threshold, --target, --costs) that decides, not both")
     if request.seed < 0:
         raise InvalidInput(f"--seed is a whole number from 0 on; got {request.seed}")
     if request.validation is not None and request.compare:
