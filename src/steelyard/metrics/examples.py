@@ -97,13 +97,13 @@ def binary(
     threshold is one of probability then), or scores that only rank. Given `predicted` wins over the threshold. Raises
     `InvalidInput`, naming the example, for NaN, infinity, probabilities outside [0, 1] or labels that are not 0 or 1.
     """
-    true = check_indices("label", labels, 2).astype(np.int8)
+    true = check_indices("label", labels, 2).astype(np.int8, copy=False)
     values = None if scores is None else _binary_scores(_row("score", scores, len(true)), outputs)
     if predicted is not None:
-        guess = check_indices("prediction", predicted, 2).astype(np.int8)
+        guess = check_indices("prediction", predicted, 2).astype(np.int8, copy=False)
         _same_length(len(true), "prediction", len(guess))
     elif values is not None:
-        guess = (values >= threshold).astype(np.int8)
+        guess = (values >= threshold).view(np.int8)
     else:
         raise InvalidInput("binary examples need scores or predicted classes")
     return Examples(
@@ -139,7 +139,7 @@ def multiclass(
     if values is not None and values.shape[1] != count:
         raise InvalidInput(f"there are {values.shape[1]} columns of scores for {count} classes: give one for each")
     count = count or 1 + max(int(np.max(np.asarray(labels))), int(np.max(np.asarray(predicted))))
-    true = check_indices("label", labels, count).astype(np.int32)
+    true = check_indices("label", labels, count).astype(np.int32, copy=False)
     if values is not None:
         _same_length(len(true), "row of scores", len(values))
     guess = check_indices("prediction", np.argmax(values, axis=1) if predicted is None else predicted, count)  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ def multiclass(
         task="multiclass",
         labels=true,
         scores=values,
-        predicted=guess.astype(np.int32),
+        predicted=guess.astype(np.int32, copy=False),
         classes=classes or tuple(map(str, range(count))),
         calibrated=outputs != "scores",
         clusters=clusters,

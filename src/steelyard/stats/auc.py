@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -142,9 +143,8 @@ def _packed(values: NDArray[np.floating], positive: Bools) -> tuple[NDArray[np.u
 
     Made in chunks that stay in the cache, without a second array of the same size.
     """
-    bits = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
-    keys = np.empty_like(bits)
-    one = bits.dtype.type(1)
+    bits: NDArray[Any] = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
+    keys, one = np.empty_like(bits), bits.dtype.type(1)
     mixed = len(values) > 0 and bool(values.min() < 0)
     low, high = 0, len(keys)
     for start in range(0, len(keys), _CHUNK):
@@ -487,7 +487,7 @@ def _share_under(ordered: Floats, values: Floats) -> Floats:
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
     ranked(labels, scores)  # refuses what has no rank
-    return _labels(labels), _scores(scores)
+    return _labels(labels), np.asarray(_scores(scores), dtype=np.float64)
 
 
 def clustered_auc_interval(

@@ -27,7 +27,9 @@ from steelyard.errors import InvalidInput, MissingExtra
 __all__ = ["Table", "Words", "class_order", "open_table"]
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.signedinteger[Any]]
 
+_CHUNK = 1 << 16  # rows recoded at once, so that they stay in the cache
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 
 
@@ -35,7 +37,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 class Words:
     """A column of words: ``levels[codes[i]]`` is the word of row i. Levels are distinct and in `class_order`."""
 
-    codes: NDArray[np.int64]
+    codes: Codes
     levels: tuple[str, ...]
 
     @classmethod
@@ -59,12 +61,29 @@ class Words:
         """The words of these rows, in this order."""
         return Words(codes=self.codes[rows], levels=self.levels)
 
+    def mapped(self, places: Sequence[int]) -> Codes:
+        """``places[codes[i]]`` of each row i, in the smallest type of whole numbers that holds them all.
 
-def _ordered(codes: NDArray[np.integer], levels: Sequence[str]) -> Words:
+        >>> Words.of(["b", "a"]).mapped([3, -1])
+        array([-1,  3], dtype=int8)
+        """
+        ends = (min(-1, *places), -1 - max(places))
+        return _recoded(self.codes, np.array(places, dtype=np.result_type(*map(np.min_scalar_type, ends))))
+
+
+def _ordered(codes: Codes, levels: Sequence[str]) -> Words:
     order = class_order(levels)
     place = {word: i for i, word in enumerate(order)}
-    turn = np.array([place[word] for word in levels] or [0], dtype=np.int64)
-    return Words(codes=turn[codes], levels=order)
+    return Words(codes=_recoded(codes, np.array([place[word] for word in levels] or [0], dtype=np.int32)), levels=order)
+
+
+def _recoded(codes: Codes, turn: Codes) -> Codes:
+    """``turn[codes]`` of whole rows ``(n,)``, without an index array of eight bytes a row."""
+    found = np.empty(len(codes), dtype=turn.dtype)
+    for start in range(0, len(codes), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = turn[codes[part]]
+    return found
 
 
 def class_order(names: Sequence[str]) -> tuple[str, ...]:
@@ -355,17 +374,23 @@ class _Arrow(Table):
         if isinstance(one, pa.ChunkedArray):
             one = one.chunk(0)
         levels = [str(word) for word in one.dictionary.to_pylist()]
-        codes = pc.fill_null(one.indices, len(levels)).to_numpy(zero_copy_only=False)
-        used = np.unique(codes)
-        names = [*levels, ""]
-        turn = np.zeros(len(names), dtype=np.int64)
+        indices = pc.fill_null(one.indices, len(levels)) if one.null_count else one.indices
+        codes = indices.to_numpy(zero_copy_only=False)
+        names = [*levels, ""]  # which may repeat: a missing word and an empty one are both empty
+        used = np.flatnonzero(_used(codes, len(names)))
+        if len(used) == len(levels) and not one.null_count:
+            return _ordered(codes, levels)
+        turn = np.zeros(len(names), dtype=np.int32)
         turn[used] = np.arange(len(used))
-        return _merged(turn[codes], [names[i] for i in used])
+        return _ordered(_recoded(codes, turn), [names[i] for i in used])
 
 
-def _merged(codes: NDArray[np.int64], levels: Sequence[str]) -> Words:
-    """Levels may repeat: a missing word and an empty one are both empty."""
-    return _ordered(codes, levels)
+def _used(codes: Codes, levels: int) -> NDArray[np.bool_]:
+    """Which of the levels ``(levels,)`` occur: the dictionary of a Parquet file may hold others."""
+    found = np.zeros(levels, dtype=np.bool_)
+    for start in range(0, len(codes), _CHUNK):
+        found[codes[start : start + _CHUNK]] = True
+    return found
 
 
 class _Parquet(_Arrow):

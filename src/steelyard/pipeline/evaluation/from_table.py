@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,14 @@ def read_answers(path: Path, request: Request) -> Answers:
     """Read the columns that are needed, in one pass. Raises `InvalidInput` with the column, the row and the cure."""
     table = open_table(path)
     roles = _roles(table, request)
-    _read(table, roles, request)
-    examples = _examples(table, roles, request)
+    with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
+        digest = beside.submit(digest_of, path)
+        _read(table, roles, request)
+        examples = _examples(table, roles, request)
     answers = Answers(
         name=path.stem,
         source=str(path),
-        digest=digest_of(path),
+        digest=digest.result(),
         examples=_clustered(examples, table, request),
         columns=tuple(_slices(table, roles, request, len(examples))),
         keys=table.words(roles.key) if roles.key else None,
@@ -392,13 +395,13 @@ def _shared_stem(names: Sequence[str]) -> str:
     return stem[: max(stem.rfind(c) for c in _SEPARATORS) + 1]
 
 
-def _indices(table: Table, column: str, words: Words, names: Sequence[str]) -> NDArray[np.int64]:
+def _indices(table: Table, column: str, words: Words, names: Sequence[str]) -> NDArray[np.integer]:
     place = {name: i for i, name in enumerate(names)}
     if not any(level in place for level in words.levels) and "classes" in table.names:
         place = {str(i): i for i in range(len(names))}  # an NPZ with its classes' names apart
-    turn = np.array([place.get(level, -1) for level in words.levels], dtype=np.int64)
-    found = turn[words.codes]
-    if (turn < 0).any():
+    places = [place.get(level, -1) for level in words.levels]
+    found = words.mapped(places)
+    if min(places) < 0:
         row = int(np.argmax(found < 0))
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         what = repr(words[row]) if words[row] else "an empty cell"
@@ -470,7 +473,7 @@ def _answers(table: Table, roles: _Roles, _request: Request) -> Examples:
 def _clustered(examples: Examples, table: Table, request: Request) -> Examples:
     if request.cluster is None:
         return examples
-    codes = table.words(request.cluster).codes
+    codes = table.words(request.cluster).codes.astype(np.int64)
     if len(np.unique(codes)) < 2:
         raise InvalidInput(
             f"{table.path}: every row has the same {request.cluster!r}: clusters need two or more values"
@@ -548,7 +551,9 @@ def _by_value(table: Table, name: str) -> Column:
 
 
 def _column(name: str, words: Words) -> Column:
-    return Column(name=name, codes=words.codes, levels=tuple(level or "(empty)" for level in words.levels))
+    return Column(
+        name=name, codes=words.codes.astype(np.int64), levels=tuple(level or "(empty)" for level in words.levels)
+    )
 
 
 def _ranges(table: Table, name: str, spec: str) -> Column:
