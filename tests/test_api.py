@@ -75,11 +75,11 @@ def test_a_requirement_that_does_not_parse_is_met_before_anything_is_written(tmp
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
-    for call in (api.load, api.verify):
+    for call in (api.load, api.verify_folder):
         with pytest.raises(InvalidInput, match="holds no Steelyard artifact"):
             call(tmp_path)
     with pytest.raises(InvalidInput, match="holds no run"):
-        api.report(tmp_path)
+        api.render_report(tmp_path)
 
 
 def test_every_public_name_is_there_and_loaded_only_when_used() -> None:
@@ -123,8 +123,14 @@ def test_charts_of_an_evaluation_are_calls_that_return_them(tmp_path: Path) -> N
     assert result.chart("roc").to_dict()["title"]["text"]
     assert result.chart("robustness") is None
     assert result.metrics["models"][0]["n"] == 60
-    assert isinstance(steelyard.report(tmp_path / "out"), api.Evaluated)
+    assert isinstance(steelyard.render_report(tmp_path / "out"), api.Evaluated)
     with pytest.raises(InvalidInput, match="there is no chart 'rock'; there are"):
         result.chart("rock")
     with pytest.raises(InvalidInput, match="evaluate has no 'lable'"):
         steelyard.evaluate(tmp_path / "p.csv", lable="y")
+
+
+def test_no_public_name_is_hidden_by_a_room_once_that_is_imported() -> None:
+    """Importing `steelyard.report` binds the room to that name, so no function may bear it."""
+    for room in (p.name for p in Path(steelyard.__file__).parent.iterdir() if p.is_dir() or p.suffix == ".py"):
+        assert Path(room).stem not in steelyard.__all__

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steelyard.api import Evaluated, Result, benchmark, evaluate, load, optimize, report, verify
+    from steelyard.api import Evaluated, Result, benchmark, evaluate, load, optimize, render_report, verify_folder
     from steelyard.records import Contract
     from steelyard.subject.deployed import Model
     from steelyard.subject.splits import Split, Splits
@@ -34,8 +34,8 @@ __all__ = [
     "evaluate",
     "load",
     "optimize",
-    "report",
-    "verify",
+    "render_report",
+    "verify_folder",
 ]
 
 _HOMES = {
@@ -50,8 +50,8 @@ _HOMES = {
     "evaluate": "api",
     "load": "api",
     "optimize": "api",
-    "report": "api",
-    "verify": "api",
+    "render_report": "api",
+    "verify_folder": "api",
 }
 
 

@@ -16,7 +16,17 @@ from steelyard.records import Evaluation, RunRecords, Scalar, SubjectSpec
 from steelyard.subject.deployed import Model
 from steelyard.verify.checkup import Checkup, check_folder
 
-__all__ = ["Evaluated", "Result", "benchmark", "evaluate", "load", "optimize", "parse_budget", "report", "verify"]
+__all__ = [
+    "Evaluated",
+    "Result",
+    "benchmark",
+    "evaluate",
+    "load",
+    "optimize",
+    "parse_budget",
+    "render_report",
+    "verify_folder",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +176,7 @@ def evaluate(
     return Evaluated(folder=folder, evaluation=run(request, progress))
 
 
-def report(folder: str | Path) -> Result | Evaluated:
+def render_report(folder: str | Path) -> Result | Evaluated:
     """Render a run folder's report again, from its records alone."""
     from steelyard.pipeline.render import write_report
     from steelyard.store import holds_evaluations, read_evaluations, read_records
@@ -188,7 +198,7 @@ def load(folder: str | Path, *, run_code: bool = False) -> Model:
     return Model(Path(folder), run_code=run_code)
 
 
-def verify(folder: str | Path, *, seconds: float = 5.0, progress: Progress = silent) -> Checkup:
+def verify_folder(folder: str | Path, *, seconds: float = 5.0, progress: Progress = silent) -> Checkup:
     """Check a deployed folder on this machine: whole, same outputs, cost."""
     return check_folder(Path(folder), seconds=seconds, on_step=lambda step: progress(f"checking: {step}", None))
 

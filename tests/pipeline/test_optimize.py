@@ -130,7 +130,7 @@ def test_the_report_is_rendered_from_the_records_alone(finished: Any, tmp_path: 
     page = finished.result.report.read_text(encoding="utf-8")
     assert str(finished.result.records.outcome.chosen) in page
     (tmp_path / "records.jsonl").write_bytes((finished.result.folder / "records.jsonl").read_bytes())
-    assert api.report(tmp_path).report.stat().st_size == pytest.approx(len(page.encode()), rel=0.01)
+    assert api.render_report(tmp_path).report.stat().st_size == pytest.approx(len(page.encode()), rel=0.01)
 
 
 def test_progress_is_told_and_its_shares_are_shares(finished: Any) -> None:
@@ -191,7 +191,7 @@ def test_a_run_begun_on_another_machine_does_not_go_on_here(again: Callable[...,
     (folder / "records.jsonl").write_text("".join(encode(r) + "\n" for r in (moved, *rest)))
     with pytest.raises(InvalidInput, match="was begun on another machine"):
         again(budget="3s")
-    assert api.report(folder).met  # what it found can still be read
+    assert api.render_report(folder).met  # what it found can still be read
 
 
 def test_a_longer_budget_goes_on_with_the_plans_not_reached(finished: Any, again: Callable[..., Result]) -> None:

@@ -117,7 +117,7 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
 
     with showing(2.0, quiet=quiet or as_json) as progress:
         progress("rendering the report", None)
-        result = api.report(folder)
+        result = api.render_report(folder)
         if isinstance(result, api.Evaluated):
             from steelyard.cli.evaluate import draw, show
 
@@ -145,7 +145,7 @@ def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
 
     seconds = api.parse_budget(budget)
     with showing(seconds, quiet=quiet or as_json) as progress:
-        checkup = api.verify(folder, seconds=seconds, progress=progress)
+        checkup = api.verify_folder(folder, seconds=seconds, progress=progress)
     if as_json:
         rows = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in checkup.checks]
         click.echo(json.dumps({"passed": checkup.passed, "checks": rows}, indent=2))
