@@ -13,6 +13,7 @@ from steelyard.metrics import calibration, curves
 from steelyard.metrics.areas import scored_classes, top_reliability
 from steelyard.metrics.classification import log_losses
 from steelyard.metrics.examples import Examples
+from steelyard.metrics.families import Evidence
 from steelyard.metrics.slices import bins, cuts, gap, judged
 from steelyard.metrics.table import Metric, estimate, evidence, find
 from steelyard.pipeline.evaluation.request import Answers, Request
@@ -40,6 +41,7 @@ MOST_ROWS = 200  # classes with numbers of their own
 MOST_CURVES = 6  # classes with curves of their own, the worst
 MOST_POINTS = 200
 MISTAKES = 12
+_CHUNK = 1 << 16  # examples whose losses are added up at once: they stay in the cache
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -52,7 +54,7 @@ def assess(
     of = evidence(examples, metrics)
     scores = tuple(estimate(of, metric, level) for metric in metrics)
     say("curves")
-    lines = tuple(_curves(examples, level))
+    lines = tuple(_curves(of, level))
     say("slices")
     slices, notes = _sliced(answers, metrics[0], request)
     return Evaluated(
@@ -62,8 +64,8 @@ def assess(
         n=len(examples),
         split=answers.split,
         scores=scores,
-        per_class=tuple(_per_class(examples, level)),
-        confusion=_confusion(examples),
+        per_class=tuple(_per_class(of, level)),
+        confusion=_confusion(of),
         curves=lines,
         boxes=tuple(_boxes(examples)),
         slices=slices,
@@ -80,17 +82,17 @@ def assess(
 # --- classes ---------------------------------------------------------------------------------------------
 
 
-def _confusion(examples: Examples) -> NDArray[np.int64] | None:
-    if examples.task not in ("binary", "multiclass") or len(examples.classes) > MOST_CLASSES:
+def _confusion(of: Evidence) -> NDArray[np.int64] | None:
+    if of.examples.task not in ("binary", "multiclass") or len(of.examples.classes) > MOST_CLASSES:
         return None
-    return evidence(examples, ()).cells.dense()
+    return of.cells.dense()
 
 
-def _per_class(examples: Examples, level: float) -> Iterator[tuple[str, tuple[Estimate | Unavailable, ...]]]:
+def _per_class(of: Evidence, level: float) -> Iterator[tuple[str, tuple[Estimate | Unavailable, ...]]]:
     """Precision, recall and F1 of each class; of very many, of those with the most mistakes."""
+    examples = of.examples
     if examples.task != "multiclass":
         return
-    of = evidence(examples, ())
     counts = of.margins
     order = range(len(examples.classes))
     if len(examples.classes) > MOST_ROWS:
@@ -111,7 +113,8 @@ def _short(found: Estimate | Unavailable) -> Estimate | Unavailable:
 # --- curves ----------------------------------------------------------------------------------------------
 
 
-def _curves(examples: Examples, level: float) -> Iterator[Curve]:
+def _curves(of: Evidence, level: float) -> Iterator[Curve]:
+    examples = of.examples
     if examples.scores is None or examples.task not in ("binary", "multiclass", "multilabel"):
         return
     if examples.task == "binary":
@@ -119,7 +122,7 @@ def _curves(examples: Examples, level: float) -> Iterator[Curve]:
     else:
         yield from _class_curves(examples)
     if examples.calibrated and examples.task != "multilabel":
-        yield _reliability(examples, level)
+        yield _reliability(of, level)
 
 
 _KINDS: tuple[Kind, ...] = ("roc", "pr")
@@ -162,8 +165,9 @@ def _class_curves(examples: Examples) -> Iterator[Curve]:
             yield Curve(kind=kind, of=name, x=lines[kind].x, y=lines[kind].y)
 
 
-def _reliability(examples: Examples, level: float) -> Curve:
-    bins = calibration.reliability_bins(top_reliability(examples), level)
+def _reliability(of: Evidence, level: float) -> Curve:
+    found = of.keep("reliability", lambda: top_reliability(of.examples))
+    bins = calibration.reliability_bins(found, level)
     x, y, low, high, count = np.array(
         [(b.confidence, b.accuracy, b.accuracy_low, b.accuracy_high, b.n) for b in bins], dtype=np.float64
     ).T
@@ -178,23 +182,49 @@ def _boxes(examples: Examples) -> Iterator[Box]:
         assert examples.scores is not None
         yield _box("absolute error", "all", np.abs(examples.labels - examples.scores))
     elif examples.task in ("binary", "multiclass") and examples.scores is not None and examples.calibrated:
-        losses = log_losses(_p_true(examples))
-        sizes = np.bincount(examples.labels, minlength=len(examples.classes))
-        means = np.bincount(examples.labels, losses, minlength=len(examples.classes)) / np.maximum(sizes, 1)
+        sizes, means = _class_losses(examples)
         for place in np.argsort(-means, kind="stable")[:12]:
             if sizes[place]:
-                yield _box("loss", examples.classes[place], losses[examples.labels == place])
+                yield _loss_box(examples, int(place))
 
 
 def _box(quantity: str, group: str, values: Floats) -> Box:
     return Box(quantity=quantity, group=group, quantiles=tuple(np.quantile(values, _QUANTILES).tolist()), n=len(values))
 
 
-def _p_true(examples: Examples) -> Floats:
+def _class_losses(examples: Examples) -> tuple[NDArray[np.int64], Floats]:
+    """Examples and mean loss of each class, chunk by chunk in the cache."""
+    classes = len(examples.classes)
+    sizes, totals = np.zeros(classes, dtype=np.int64), np.zeros(classes)
+    for start in range(0, len(examples), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        labels = examples.labels[part]
+        sizes += np.bincount(labels, minlength=classes)
+        totals += np.bincount(labels, log_losses(_p_true(examples, part)), minlength=classes)
+    return sizes, totals / np.maximum(sizes, 1)
+
+
+def _loss_box(examples: Examples, place: int) -> Box:
+    """Quantiles of a class's losses. Of many examples only those that quantiles lie between are made losses.
+
+    A loss falls as the probability of the true class rises, so the quantiles' neighbours are found among probabilities.
+    """
+    shares = _p_true(examples, examples.labels == place)
+    at = (len(shares) - 1) * (1 - np.array(_QUANTILES))
+    below, above = np.floor(at).astype(np.int64), np.ceil(at).astype(np.int64)
+    shares.partition(np.unique([below, above]))
+    low, high = log_losses(shares[below]), log_losses(shares[above])
+    found = low + (high - low) * (at - below)
+    return Box(quantity="loss", group=examples.classes[place], quantiles=tuple(found.tolist()), n=len(shares))
+
+
+def _p_true(examples: Examples, rows: slice | NDArray[np.bool_]) -> Floats:
+    """The probability of the true class of these examples, in an array of its own."""
     assert examples.scores is not None
+    labels, scores = examples.labels[rows], examples.scores[rows]
     if examples.task == "binary":
-        return np.where(examples.labels == 1, examples.scores, 1 - examples.scores)
-    return np.asarray(examples.scores[np.arange(len(examples)), examples.labels], dtype=np.float64)
+        return np.where(labels == 1, scores, 1 - scores)
+    return np.asarray(scores[np.arange(len(labels)), labels], dtype=np.float64)
 
 
 # --- slices, mistakes, gaps --------------------------------------------------------------------------------
@@ -218,12 +248,23 @@ def _sliced(answers: Answers, metric: Metric, request: Request) -> tuple[tuple[S
     return judged(answers.examples, metric, found, request.level), notes
 
 
-def _confidence(examples: Examples) -> Floats:
+def _confidence(examples: Examples, rows: NDArray[np.int64] | slice = slice(None)) -> Floats:
     """The probability of what was predicted."""
     assert examples.scores is not None
+    assert examples.predicted is not None
+    scores = examples.scores[rows]
     if examples.task == "binary":
-        return np.where(examples.predicted == 1, examples.scores, 1 - examples.scores)
-    return np.asarray(examples.scores.max(axis=1), dtype=np.float64)
+        return np.where(examples.predicted[rows] == 1, scores, 1 - scores)
+    return np.asarray(scores.max(axis=1), dtype=np.float64)
+
+
+def _largest(values: Floats, most: int) -> NDArray[np.int64]:
+    """Places of the largest values, the first of equals first; the rest is not sorted."""
+    if len(values) <= most:
+        return np.argsort(-values, kind="stable")
+    least = np.partition(values, len(values) - most)[len(values) - most]
+    near = np.flatnonzero(values >= least)
+    return np.asarray(near[np.argsort(-values[near], kind="stable")][:most])
 
 
 def _mistakes(answers: Answers) -> Iterator[Shown]:
@@ -234,13 +275,14 @@ def _mistakes(answers: Answers) -> Iterator[Shown]:
     if examples.task not in ("binary", "multiclass") or examples.predicted is None:
         return
     wrong = np.flatnonzero(examples.predicted != examples.labels)
-    sure = np.zeros(len(examples)) if examples.scores is None else _confidence(examples)
-    for row in wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]:
+    sure = np.zeros(len(wrong)) if examples.scores is None else _confidence(examples, wrong)
+    for place in _largest(sure, MISTAKES):
+        row = wrong[place]
         yield Shown(
             place=answers.place(int(row)),
             true=examples.classes[examples.labels[row]],
             predicted=examples.classes[examples.predicted[row]],
-            confidence=float(sure[row]),
+            confidence=float(sure[place]),
             picture=answers.picture(int(row)) if answers.picture is not None else "",
             text=answers.texts[int(row)] if answers.texts is not None else "",
         )
@@ -249,7 +291,7 @@ def _mistakes(answers: Answers) -> Iterator[Shown]:
 def _largest_errors(answers: Answers) -> Iterator[Shown]:
     labels, scores = answers.examples.labels, answers.examples.scores
     assert scores is not None
-    for row in np.argsort(-np.abs(labels - scores), kind="stable")[:MISTAKES]:
+    for row in _largest(np.abs(labels - scores), MISTAKES):
         yield Shown(
             place=answers.place(int(row)),
             true=f"{labels[row]:.6g}",
