@@ -25,6 +25,7 @@ from steelyard.stats.auc import (
     ranked,
     resampled_counts,
     score_interval,
+    thinned,
 )
 
 Z = 1.959963984540054
@@ -94,6 +95,38 @@ def test_nan_and_infinity_are_refused_by_example(bad, others):
 def test_what_has_no_rank_is_refused(labels, scores, said):
     with pytest.raises(InvalidInput, match=said):
         ranked(labels, scores)
+
+
+@pytest.mark.parametrize("decimals", [1, 3, 12])
+def test_thinned_counts_are_exact_where_they_stand_and_near_elsewhere(decimals):
+    rng = np.random.default_rng(5)
+    labels = rng.random(200_000) < 0.02
+    scores = np.round(rng.normal(size=200_000) + labels, decimals)
+    kept, every = thinned(ranked(labels, scores), 500), distinct(ranked(labels, scores))
+    at = np.searchsorted(every.scores, kept.scores)
+    assert np.array_equal(every.scores[at], kept.scores)
+    assert len(kept.scores) <= 1000 + 512 * (1 + np.log(200_000 / 512)) + 500
+
+    def picked(counts):
+        return np.cumsum(counts.positives[::-1])[::-1], np.cumsum(counts.negatives[::-1])[::-1]
+
+    for few, all_of_them in zip(picked(kept), picked(every), strict=True):
+        assert np.array_equal(few, all_of_them[at])
+    tp, fp = picked(every)
+    precision = tp / (tp + fp)
+    nearest = at[np.searchsorted(kept.scores, every.scores, side="right") - 1]
+    ties = (every.positives + every.negatives).max()
+    assert (tp[nearest] - tp).max() <= labels.sum() / 500 + ties
+    assert ((tp + fp)[nearest] - (tp + fp)).max() <= 200_000 / 500 + ties
+    if decimals == 12:
+        assert np.abs(precision[nearest] - precision).max() <= 2 / 512
+
+
+def test_average_precision_over_many_chunks_matches_sklearn():
+    rng = np.random.default_rng(6)
+    labels = rng.random(150_000) < 0.05
+    for scores in (rng.normal(size=150_000) + labels, np.round(rng.normal(size=150_000) + labels, 1)):
+        assert average_precision(ranked(labels, scores)) == pytest.approx(average_precision_score(labels, scores))
 
 
 def test_inputs_are_left_as_they_were():

@@ -26,7 +26,9 @@ Simulated with 10 to 400 positives, 1 to 50 % of all, and an AUC of 0.6 to 0.99,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,7 @@ __all__ = [
     "ranked",
     "resampled_counts",
     "score_interval",
+    "thinned",
 ]
 
 Floats = NDArray[np.float64]
@@ -80,7 +83,7 @@ _CHUNK = 1 << 15  # keys counted at once: a few such arrays stay in the second-l
 # --- the sorted form --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
     """Labelled scores in sorted order, eight bytes an example: score and label packed into one whole number.
 
@@ -96,6 +99,11 @@ class Ranked:
 
     def __len__(self) -> int:
         return self.positives + self.negatives
+
+    @cached_property
+    def parts(self) -> AucParts | None:
+        """:func:`auc_parts`, which several answers need, found once."""
+        return _auc_parts(self)
 
     def merge(self, *others: Ranked) -> Ranked:
         """All examples together; the same arrays whatever the order or the number of parts."""
@@ -228,9 +236,63 @@ def distinct(examples: Ranked) -> Counts:
 
 def _counted(keys: Keys) -> tuple[Keys, Ints, Ints]:
     ends = np.append(np.flatnonzero((keys[1:] ^ keys[:-1]) > _ONE), len(keys) - 1)[: len(keys)]
-    upto = np.cumsum((keys & _ONE).view(np.int64))[ends]
-    positives = np.diff(upto, prepend=0)
-    return keys[ends], positives, np.diff(ends, prepend=-1) - positives
+    return _up_to(keys, ends)
+
+
+def _up_to(keys: Keys, ends: Ints) -> tuple[Keys, Ints, Ints]:
+    """The keys at the `ends` of runs, and the positives and negatives of each run."""
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    positives = np.add.reduceat(_label_bits(keys), starts, dtype=np.int64) if len(ends) else np.empty(0, dtype=np.int64)
+    return keys[ends], positives, ends - starts + 1 - positives
+
+
+def _label_bits(keys: Keys) -> NDArray[np.uint8]:
+    return keys.view(np.uint8)[_LOWEST::8] & np.uint8(1)
+
+
+_LOWEST = 0 if np.little_endian else 7  # where a key's lowest byte, with the label, stands
+
+
+def thinned(examples: Ranked, most: int = 8192) -> Counts:
+    """About `most` to ``3 most`` distinct scores in place of all, each with the examples from it up to the next one kept.
+
+    For curves of very many examples. Counts at and above the kept scores are exact. Between two of them lie at most
+    ``1 / most`` of the examples and of the positives (ties apart), and at most 1 / 512 of the examples above: precision,
+    too, moves little between them, also where few examples are called positive.
+
+    >>> thinned(ranked([0, 1, 1], [0.1, 0.4, 0.4])).scores.tolist()
+    [0.1, 0.4]
+    """
+    found = []
+    for keys, flip, sign in (
+        (examples.below, ~np.uint64(0), _SIGN),
+        (examples.above, np.uint64(0), np.uint64(0)),
+    ):
+        over = len(examples.above) if flip else 0
+        starts = _kept_starts(keys, over, len(examples), examples.positives, most)
+        ends = np.append(starts[1:], len(keys))[: len(starts)] - 1
+        _, positives, negatives = _up_to(keys, ends)
+        found.append(((((keys[starts] ^ flip) >> _ONE) | sign).view(np.float64), positives, negatives))
+    scores, positives, negatives = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Counts(scores=scores, positives=positives, negatives=negatives)
+
+
+def _kept_starts(keys: Keys, over: int, examples: int, positives: int, most: int) -> Ints:
+    """Where kept runs of equal scores start in ascending `keys`, above which `over` more stand in another array."""
+    if not len(keys):
+        return np.empty(0, dtype=np.int64)
+    ranks = np.unique(np.concatenate([_geometric(examples), np.linspace(1, examples, most).astype(np.int64)]))
+    picked = len(keys) + over - ranks
+    hits = np.flatnonzero(_label_bits(keys))[:: max(1, positives // most)]
+    at = np.unique(np.concatenate([[0], picked[(picked >= 0) & (picked < len(keys))], hits]))
+    return np.unique(np.searchsorted(keys, keys[at] & ~_ONE))
+
+
+def _geometric(most: int, share: int = 512) -> Ints:
+    """Whole numbers from 1 to `most`, each at most about a 512th above the one before."""
+    steps = int(math.log(max(most / share, 1)) * share) + 1
+    above = share * np.exp(np.arange(steps) / share)
+    return np.concatenate([np.arange(1, min(share, most) + 1), above.astype(np.int64)])
 
 
 # --- the area under the ROC curve -------------------------------------------------------------------
@@ -278,9 +340,12 @@ def delong_variance(examples: Ranked) -> float | None:
 
 
 def auc_parts(examples: Ranked) -> AucParts | None:
-    """The area and its variance's components in one pass over the sorted keys, O(n); None where it is undefined.
+    """The area and its variance's components in one pass over the sorted keys, O(n); None where it is undefined."""
+    return examples.parts
 
-    Only the positives' positions are needed. With ``D_j`` negatives above the j-th positive (from 0, ascending), the
+
+def _auc_parts(examples: Ranked) -> AucParts | None:
+    """Only the positives' positions are needed. With ``D_j`` negatives above the j-th positive (from 0, ascending), the
     squared numbers of positives below the negatives sum to ``sum (2 j + 1) D_j``: no mid-ranks are made (Sun and Xu
     2014 make them). Tied groups with both labels are then put right, one by one.
     """
@@ -322,7 +387,7 @@ def _sums(examples: Ranked) -> tuple[int, float, float, _Ties]:
     for offset, keys in ((0, examples.below), (len(examples.below), examples.above)):
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
-            at = np.flatnonzero((chunk.view(np.uint8)[_LOWEST::8] & np.uint8(1)).view(np.bool_))
+            at = np.flatnonzero(_label_bits(chunk).view(np.bool_))
             rank = np.arange(seen, seen + len(at))
             missed = rank - at
             missed += examples.negatives - offset - start
@@ -336,9 +401,6 @@ def _sums(examples: Ranked) -> tuple[int, float, float, _Ties]:
                 _add_ties(ties, keys, edges, before, offset, examples.negatives)
             seen += len(at)
     return lost, squares, weighted, ties
-
-
-_LOWEST = 0 if np.little_endian else 7  # where a key's lowest byte, with the label, stands
 
 
 def _mixed(keys: Keys, start: int) -> NDArray[np.intp]:
@@ -646,6 +708,7 @@ def _student(level: float, degrees: float) -> float:
 _HIGHEST_LEVEL = 1 - 1e-12  # Student's quantile with one degree of freedom is beyond it at high levels
 _BINS = 1024  # thresholds kept for resampling; the estimate itself uses all
 
+_WHOLE = 1 << 20  # examples above which those thresholds are chosen among some, not among all distinct scores
 
 def average_precision(examples: Ranked) -> float | None:
     """Precision averaged over the positives, ``sum (R_i - R_(i-1)) P_i`` from the highest threshold down; exact.
@@ -657,8 +720,24 @@ def average_precision(examples: Ranked) -> float | None:
     """
     if not examples.positives or not examples.negatives:
         return None
-    counts = distinct(examples)
-    return float(_average_precisions(counts.positives[::-1, None], counts.negatives[::-1, None])[0])
+    sums, below, hits = [], 0, examples.positives
+    for positives, negatives in _in_chunks(examples):
+        left = hits - np.cumsum(positives) + positives  # positives at or above each score
+        picked = len(examples) - below - np.cumsum(positives + negatives) + positives + negatives
+        sums.append(float((positives * (left / picked)).sum()))
+        below, hits = below + int(positives.sum() + negatives.sum()), hits - int(positives.sum())
+    return math.fsum(sums) / examples.positives
+
+
+def _in_chunks(examples: Ranked) -> Iterator[tuple[Ints, Ints]]:
+    """Positives and negatives at each distinct score, ascending, in chunks that stay in the cache and split no tie."""
+    for keys in (examples.below, examples.above):
+        start = 0
+        while start < len(keys):
+            last = keys[min(start + _CHUNK, len(keys)) - 1]
+            stop = int(np.searchsorted(keys, last | _ONE, side="right"))
+            yield _counted(keys[start:stop])[1:]
+            start = stop
 
 
 def _average_precisions(positives: NDArray[np.number], negatives: NDArray[np.number]) -> Floats:
@@ -723,9 +802,9 @@ def precision_size(
     value = average_precision(examples)
     if value is None:
         return None
-    counts = distinct(examples)
     if clusters is None:
-        return counted_precision_size(counts, value, resamples, seed, stratified=stratified)
+        return counted_precision_size(_for_resampling(examples), value, resamples, seed, stratified=stratified)
+    counts = distinct(examples)
     positive, ids = _labels(labels), _cluster_ids(clusters, len(examples))
     at = _bins(counts)[np.searchsorted(counts.scores, _scores(scores))]
     draws = _resampled_clusters(np.random.default_rng(seed), at, positive, ids, resamples)
@@ -755,7 +834,12 @@ def resampled_counts(
     Multinomial; `stratified` keeps the numbers of both classes. Each distinct score is a threshold where they are few
     enough, otherwise neighbours are joined so that each holds about the same share of both classes.
     """
-    return resampled(distinct(examples), resamples, seed, stratified=stratified)
+    return resampled(_for_resampling(examples), resamples, seed, stratified=stratified)
+
+
+def _for_resampling(examples: Ranked) -> Counts:
+    """What the resamples' thresholds are chosen from."""
+    return distinct(examples) if len(examples) <= _WHOLE else thinned(examples)
 
 
 def resampled(counts: Counts, resamples: int = 1000, seed: int = 0, *, stratified: bool = False) -> tuple[Ints, Ints]:
@@ -765,7 +849,7 @@ def resampled(counts: Counts, resamples: int = 1000, seed: int = 0, *, stratifie
     table = [np.bincount(bins, which, minlength=size) for which in (counts.positives, counts.negatives)]
     groups = table if stratified else [np.concatenate(table)]
     drawn = [rng.multinomial(int(cells.sum()), cells / cells.sum(), size=resamples).T for cells in groups]
-    positives, negatives = np.split(np.concatenate(drawn), [size])
+    positives, negatives = np.split(np.concatenate(drawn), [len(table[0])])
     return positives, negatives
 
 
