@@ -105,6 +105,11 @@ class Ranked:
         """:func:`auc_parts`, which several answers need, found once."""
         return _auc_parts(self)
 
+    @cached_property
+    def some(self) -> Counts:
+        """:func:`thinned` to the default number, which every curve and band of very many examples needs, found once."""
+        return _thinned(self, _SOME)
+
     def merge(self, *others: Ranked) -> Ranked:
         """All examples together; the same arrays whatever the order or the number of parts."""
         parts = (self, *others)
@@ -241,8 +246,11 @@ def _counted(keys: Keys) -> tuple[Keys, Ints, Ints]:
 
 def _up_to(keys: Keys, ends: Ints) -> tuple[Keys, Ints, Ints]:
     """The keys at the `ends` of runs, and the positives and negatives of each run."""
-    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    positives = np.add.reduceat(_label_bits(keys), starts, dtype=np.int64) if len(ends) else np.empty(0, dtype=np.int64)
+    starts, bits = np.concatenate([[0], ends[:-1] + 1])[: len(ends)], _label_bits(keys)
+    if 2 * len(ends) > len(keys):  # short runs: the one sum that does not start again at each
+        positives = np.diff(np.cumsum(bits, dtype=np.int64)[ends], prepend=0)
+    else:
+        positives = np.add.reduceat(bits, starts, dtype=np.int64) if len(ends) else np.empty(0, dtype=np.int64)
     return keys[ends], positives, ends - starts + 1 - positives
 
 
@@ -253,7 +261,10 @@ def _label_bits(keys: Keys) -> NDArray[np.uint8]:
 _LOWEST = 0 if np.little_endian else 7  # where a key's lowest byte, with the label, stands
 
 
-def thinned(examples: Ranked, most: int = 8192) -> Counts:
+_SOME = 8192
+
+
+def thinned(examples: Ranked, most: int = _SOME) -> Counts:
     """About `most` to ``3 most`` distinct scores in place of all, each with the examples from it up to the next one kept.
 
     For curves of very many examples. Counts at and above the kept scores are exact. Between two of them lie at most
@@ -263,6 +274,10 @@ def thinned(examples: Ranked, most: int = 8192) -> Counts:
     >>> thinned(ranked([0, 1, 1], [0.1, 0.4, 0.4])).scores.tolist()
     [0.1, 0.4]
     """
+    return examples.some if most == _SOME else _thinned(examples, most)
+
+
+def _thinned(examples: Ranked, most: int) -> Counts:
     found = []
     for keys, flip, sign in (
         (examples.below, ~np.uint64(0), _SIGN),
@@ -707,10 +722,10 @@ def _student(level: float, degrees: float) -> float:
 
 _HIGHEST_LEVEL = 1 - 1e-12  # Student's quantile with one degree of freedom is beyond it at high levels
 _BINS = 1024  # thresholds kept for resampling; the estimate itself uses all
-
 _WHOLE = 1 << 20  # examples above which those thresholds are chosen among some, not among all distinct scores
 
 def average_precision(examples: Ranked) -> float | None:
+
     """Precision averaged over the positives, ``sum (R_i - R_(i-1)) P_i`` from the highest threshold down; exact.
 
     The step-wise area that scikit-learn gives; None without positives or without negatives.
