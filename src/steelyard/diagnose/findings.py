@@ -375,7 +375,7 @@ def _type_brings_nothing(parts: _Parts, step: Step) -> str:
     rate, fp32 = parts.peaks[kind], parts.peaks["fp32"]
     if rate < fp32 * 1.1:
         size = "; it would still shrink the file" if kind == "int8" else ""
-        return f"{kind} is no faster on this machine: {rate / 1e9:.0f} GFLOP/s measured, fp32 {fp32 / 1e9:.0f}{size}"
+        return f"{kind} is no faster on this machine: {rate / 1e9:.3g} GFLOP/s measured, fp32 {fp32 / 1e9:.3g}{size}"
     return ""
 
 
