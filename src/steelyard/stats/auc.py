@@ -883,7 +883,10 @@ def resampled(counts: Counts, resamples: int = 1000, seed: int = 0, *, stratifie
 def _binned(counts: Counts) -> tuple[Floats, Floats]:
     """Positives and negatives ``(m,)`` at the thresholds of the resamples, from the highest down."""
     bins = _bins(counts)
-    return np.bincount(bins, counts.positives), np.bincount(bins, counts.negatives)
+    positives, negatives = (
+        np.asarray(np.bincount(bins, which), dtype=np.float64) for which in (counts.positives, counts.negatives)
+    )
+    return positives, negatives
 
 
 def _bins(counts: Counts) -> Ints:
