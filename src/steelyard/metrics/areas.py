@@ -77,12 +77,10 @@ class Auc:
             if made.clusters is None
             else clustered_auc_interval(made.labels, _scores(made), made.clusters, level)
         )
-        parts = auc_parts(order)
-        assert parts is not None
         if found is None:
             return 0.0, 1.0, "DeLong, and one cluster alone bounds nothing"
-        few = "" if auc_supported(order.positives, order.negatives, parts.value) else "; too few: coverage not shown"
-        return found[1], found[2], f"DeLong, score{' over clusters' if made.clusters is not None else ''}{few}"
+        over = " over clusters" if made.clusters is not None else ""
+        return found[1], found[2], f"DeLong, score{over}{_if_few(order)}"
 
     def drop(self, of: Pair) -> Drop:
         self.value(of.before), self.value(of.after)
@@ -102,7 +100,11 @@ class Auc:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AveragePrecision:
-    """The average precision of a binary task."""
+    """The average precision of a binary task.
+
+    Simulated within the limits of `auc_supported`, where the area is the AUC, its interval holds the truth 93 to 97 % of the
+    time; outside them, where "too few" is said, 93 to 99 % (``benchmarks/results/coverage.md``).
+    """
 
     def value(self, on: Evidence) -> float:
         found = average_precision(_ranked(on))
@@ -118,7 +120,7 @@ class AveragePrecision:
         )
         low, high = found.interval(level)
         how = "clusters" if made.clusters is not None else ("classes" if made.stratified else "examples")
-        return low, high, f"Wilson, effective n by bootstrap of {how}"
+        return low, high, f"Wilson, effective n by bootstrap of {how}{_if_few(_ranked(on))}"
 
     def drop(self, of: Pair) -> Drop:
         self.value(of.before), self.value(of.after)
@@ -195,7 +197,8 @@ class CalibrationGap:
         groups = _dealt(of.before.examples)
         first, second = (_gaps_without(side.examples, groups) for side in (of.before, of.after))
         found = _jackknife(first[0] - second[0], first[1:] - second[1:], of.n)
-        return _drop_of_spread(found, of.n, f"jackknife over {len(first) - 1} groups")
+        words = f"jackknife over {len(first) - 1} groups, bias not allowed for: coverage not shown"
+        return _drop_of_spread(found, of.n, words)
 
 
 def top_reliability(made: Examples) -> Reliability:
@@ -303,6 +306,13 @@ def _ranked(on: Evidence) -> Ranked:
     made = on.examples
     found: Ranked = on.keep("ranked", lambda: ranked(made.labels, _scores(made)))
     return found
+
+
+def _if_few(order: Ranked) -> str:
+    """What is said where the simulations do not bear out the level."""
+    parts = auc_parts(order)
+    assert parts is not None
+    return "" if auc_supported(order.positives, order.negatives, parts.value) else "; too few: coverage not shown"
 
 
 def _why(made: Examples) -> str:
