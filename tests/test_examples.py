@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from steelyard.records import SubjectSpec
+from steelyard.records import Estimate, SubjectSpec
+from steelyard.store import read_evaluations
 from steelyard.subject.load import load_subject
 
 torch = pytest.importorskip("torch")
@@ -35,6 +38,29 @@ def test_fashion_mnist_is_a_resnet18_for_grey_pictures() -> None:
     subject.model.eval()
     with torch.inference_mode():
         assert subject.model(torch.zeros(2, *subject.contract.shape)).shape == (2, len(subject.contract.labels))
+
+
+def test_saved_predictions_are_judged_and_compared_from_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    runpy.run_path(str(EXAMPLES / "evaluate_predictions.py"))["main"](tmp_path)
+    (found,) = read_evaluations(tmp_path / "evaluation")
+    assert [model.name for model in found.models] == ["logistic", "forest"]
+    for model in found.models:
+        with (tmp_path / f"{model.name}.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        truth = [row["label"] == "malignant" for row in rows]
+        area = sklearn_metrics.roc_auc_score(truth, [float(row["p"]) for row in rows])
+        said = [model.threshold is not None and float(row["p"]) >= model.threshold.value for row in rows]
+        scores = {score.quantity: score for score in model.scores if isinstance(score, Estimate)}
+        assert model.n == len(rows)
+        assert scores["roc_auc"].value == pytest.approx(area)
+        assert scores["recall"].value == pytest.approx(sklearn_metrics.recall_score(truth, said))
+    assert {d.metric for d in found.differences} == {m.name for m in found.metrics}
+    printed = capsys.readouterr().out
+    assert "forest: undecided  needs about" in printed
+    assert printed.strip().endswith("report.html")
 
 
 @pytest.mark.needs_data
