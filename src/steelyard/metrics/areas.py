@@ -55,6 +55,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_CELLS_AT_ONCE = 4_000_000  # counts held at once: 32 MB
 _GROUPS = 100  # of the delete-a-group jackknife
 _ROUNDING = 1e-14  # a standard error that is no larger is what summing leaves of effects that cancel
 _LEAST = 12  # bisections of a level: p to one part in 4,000
@@ -267,13 +268,26 @@ def _precisions(positive: Bools, scores: Floats, groups: NDArray[np.int64]) -> F
     order = np.argsort(-scores, kind="stable")
     hit, group, ordered = positive[order], groups[order], scores[order]
     ends = np.append(np.flatnonzero(np.diff(ordered) != 0), len(ordered) - 1)
-    found = []
-    for left_out in range(-1, int(groups.max()) + 1):
-        kept = group != left_out
-        upto, picked = np.cumsum(hit & kept)[ends], np.cumsum(kept)[ends]
-        precision = np.divide(upto, picked, out=np.zeros(len(ends)), where=picked > 0)
-        found.append(float((np.diff(upto, prepend=0) * precision).sum() / max(int(upto[-1]), 1)))
-    return np.array(found)
+    ends = ends[np.diff(np.cumsum(hit)[ends], prepend=0) > 0]  # precision counts where positives are
+    hits, picked = np.cumsum(hit)[ends], ends + 1
+    place = np.searchsorted(ends, np.arange(len(ordered)))  # the first end that counts the example
+    found, count = [_stepwise(hits[None], picked[None])], int(groups.max()) + 1
+    size = min(count, max(1, _CELLS_AT_ONCE // len(ends)))
+    for start in range(0, count, size):
+        inside = (group >= start) & (group < start + size) & (place < len(ends))
+        code = (group[inside] - start) * len(ends) + place[inside]
+        without = [
+            whole - np.cumsum(np.bincount(part, minlength=size * len(ends)).reshape(size, -1), axis=1)
+            for whole, part in ((hits, code[hit[inside]]), (picked, code))
+        ]
+        found.append(_stepwise(*without)[: count - start])
+    return np.concatenate(found)
+
+
+def _stepwise(hits: NDArray[np.int64], picked: NDArray[np.int64]) -> Floats:
+    """Average precision ``(m,)`` from the positives and the examples up to each threshold ``(m, thresholds)``."""
+    precision = np.divide(hits, picked, out=np.zeros(hits.shape), where=picked > 0)
+    return np.asarray((np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1) / np.maximum(hits[:, -1], 1))
 
 
 def _dealt(made: Examples) -> NDArray[np.int64]:

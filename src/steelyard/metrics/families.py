@@ -127,11 +127,16 @@ class Evidence:
         return self.cells.margins()
 
     def draws(self, statistic: TableStatistic) -> Floats:
-        """The statistic on resampled tables; all the statistics that were named at the start share the tables."""
+        """The statistic on resampled tables; all the statistics that are expected share the tables."""
         if statistic not in self._draws:
-            wanted = self._statistics if statistic in self._statistics else (statistic,)
+            expected = tuple(s for s in self._statistics if s not in self._draws)
+            wanted = expected if statistic in expected else (statistic,)
             self._draws |= dict(zip(wanted, self._resampled(wanted), strict=True))
         return self._draws[statistic]
+
+    def expect(self, statistics: Sequence[TableStatistic]) -> None:
+        """Resample for these together, once the first of them is asked for."""
+        self._statistics = tuple(dict.fromkeys((*self._statistics, *statistics)))
 
     def _resampled(self, statistics: Sequence[TableStatistic]) -> Floats:
         made, cells = self.examples, self.cells

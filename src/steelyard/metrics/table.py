@@ -31,6 +31,7 @@ __all__ = [
     "estimate",
     "estimates",
     "evidence",
+    "expect",
     "find",
     "info",
     "names",
@@ -101,7 +102,12 @@ def info(metric: Metric, *, leads: bool = False) -> MetricInfo:
 
 def evidence(examples: Examples, metrics: Sequence[Metric]) -> Evidence:
     """Examples ready to be asked for these metrics; those that need resampling share it."""
-    return Evidence(examples, _statistics(metrics))
+    return Evidence(examples, _statistics(metrics, examples))
+
+
+def expect(of: Evidence, metrics: Sequence[Metric]) -> None:
+    """Let these metrics, which will be asked for too, share their resampling."""
+    of.expect(_statistics(metrics, of.examples))
 
 
 def pair(before: Examples, after: Examples, metrics: Sequence[Metric]) -> Pair:
@@ -109,11 +115,13 @@ def pair(before: Examples, after: Examples, metrics: Sequence[Metric]) -> Pair:
 
     Raises `InvalidInput` where the labels are not the same ones in the same order.
     """
-    return Pair(before, after, _statistics(metrics))
+    return Pair(before, after, _statistics(metrics, before))
 
 
-def _statistics(metrics: Sequence[Metric]) -> tuple[TableStatistic, ...]:
-    return tuple(m.family.statistic for m in metrics if isinstance(m.family, Table) and not m.family.share)
+def _statistics(metrics: Sequence[Metric], examples: Examples) -> tuple[TableStatistic, ...]:
+    """Those that are resampled: plain shares only where examples share a source."""
+    tables = (m.family for m in metrics if isinstance(m.family, Table))
+    return tuple(t.statistic for t in tables if not t.share or examples.clusters is not None)
 
 
 def estimate(of: Evidence, metric: Metric, level: float = 0.95) -> Estimate | Unavailable:

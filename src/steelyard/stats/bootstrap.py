@@ -257,7 +257,7 @@ def _drawn(
     seed: int,
 ) -> Floats:
     """Values ``(models, statistics, resamples)``, piece by piece, each piece from its own stream of random numbers."""
-    size = max(1, min(resamples, _DRAWS_AT_ONCE // max(len(counts), 1)))
+    size = max(1, min(resamples, _DRAWS_AT_ONCE // max(len(counts), where[0].shape[1] // 3, 1)))
     sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
     seeds = np.random.SeedSequence(seed).spawn(len(sizes))
     turned = [one.T.tocsr() for one in where]  # sparse times dense is the fast side

@@ -237,15 +237,20 @@ class _Npz(Table):
         array = self._arrays[name]
         if array.ndim != 1:
             raise InvalidInput(f"{self.path}: {name!r} has shape {array.shape}, one value per example is needed")
-        if array.dtype.kind == "f":
-            _check_nan(self.path, name, array)
-            array = _whole(array)
         if array.dtype.kind == "S":
             array = np.char.decode(array, "utf-8", "replace")
         if array.dtype.kind not in "biufU":
             raise InvalidInput(f"{self.path}: {name!r} holds {array.dtype}, words or numbers are needed")
-        found, codes = np.unique(array, return_inverse=True)
-        return _ordered(codes.astype(np.int64), [str(word) for word in found.tolist()])
+        return _spelled(self.path, name, array)
+
+
+def _spelled(path: Path, name: str, array: NDArray[Any]) -> Words:
+    """Values as Python writes them."""
+    if array.dtype.kind == "f":
+        _check_nan(path, name, array)
+        array = _whole(array)
+    found, codes = np.unique(array, return_inverse=True)
+    return _ordered(codes.astype(np.int64), [str(word) for word in found.tolist()])
 
 
 def _whole(array: NDArray[Any]) -> NDArray[Any]:
@@ -362,9 +367,9 @@ class _Arrow(Table):
         import pyarrow.compute as pc
 
         if pa.types.is_floating(column.type):
-            numbers = self._number(name, column)
-            _check_nan(self.path, name, numbers)
-            column = pa.chunked_array([pa.array(_whole(numbers))])
+            return _spelled(self.path, name, self._number(name, column))
+        if pa.types.is_boolean(column.type):
+            column = pc.if_else(column, "True", "False")  # as NumPy and Python write them
         if not pa.types.is_dictionary(column.type):
             try:
                 column = pc.cast(column, pa.string()).dictionary_encode()

@@ -15,7 +15,7 @@ from steelyard.metrics.classification import log_losses
 from steelyard.metrics.examples import Examples
 from steelyard.metrics.families import Evidence
 from steelyard.metrics.slices import bins, cuts, gap, judged
-from steelyard.metrics.table import Metric, estimate, evidence, find
+from steelyard.metrics.table import Metric, estimate, evidence, expect, find
 from steelyard.pipeline.evaluation.request import Answers, Request
 from steelyard.records import (
     Box,
@@ -97,12 +97,16 @@ def _per_class(of: Evidence, level: float) -> Iterator[tuple[str, tuple[Estimate
     order = range(len(examples.classes))
     if len(examples.classes) > MOST_ROWS:
         order = np.argsort(-(counts.actual + counts.predicted - 2 * counts.hits), kind="stable")[:MOST_ROWS].tolist()
-    for place in order:
-        rows = [
+    rows = {
+        examples.classes[place]: [
             find(f"{name}[{examples.classes[place]}]", "multiclass", examples.classes)
             for name in ("precision", "recall", "f1")
         ]
-        yield examples.classes[place], tuple(_short(estimate(of, row, level)) for row in rows)
+        for place in order
+    }
+    expect(of, [row for own in rows.values() for row in own])
+    for name, own in rows.items():
+        yield name, tuple(_short(estimate(of, row, level)) for row in own)
 
 
 def _short(found: Estimate | Unavailable) -> Estimate | Unavailable:
