@@ -179,7 +179,7 @@ SECTIONS = (
         title="Drop of macro-F1",
         text=(
             "Tango's interval on the paired bootstrap's effective counts; the second model answers anew (60 % right) on a share "
-            f"of the examples; {_SAFE}."
+            f"of the examples; {_SAFE}. Where few answers change the interval keeps open what was not seen, and holds nearly always."
         ),
         header=("task", "share changed", "n", "coverage", "falsely safe", "mean half-width"),
         rows=macro_f1_rows,
@@ -189,7 +189,8 @@ SECTIONS = (
         title="Drop of AUC and of average precision",
         text=(
             "Paired DeLong, and Tango's interval on the jackknife's effective counts; binormal scores, shifts of both models and "
-            f"the correlation of their noise; {_SAFE}."
+            f"the correlation of their noise; {_SAFE}. The average precision's drop promises too much where examples are many, for the "
+            "reason that the macro average precision does: its groups are dealt out in the order of the scores."
         ),
         header=(
             "n", "positives", "first", "second", "correlation", "AUC", "falsely safe", "mean half-width",
@@ -202,7 +203,9 @@ SECTIONS = (
         title="Drop of ECE and of log-loss",
         text=(
             "The true probabilities are uniform; a model's logits are the true ones (calibrated) or 1.6 (over) or 2 times them "
-            f"(more over); {_SAFE}."
+            f"(more over); {_SAFE}. The drop of the ECE does not hold: its plug-in value is biased by an amount that differs between "
+            "the models, which the jackknife does not see, and the more examples there are the less its interval covers. The tool "
+            "says so beside it."
         ),
         header=(
             "models", "n", "ECE", "falsely safe", "mean half-width", "log-loss", "falsely safe", "mean half-width",

@@ -4,6 +4,11 @@ Two classes have the intervals of `steelyard.stats.auc`. Averages over classes, 
 out classes that have no positives or no negatives. The macro AUC's standard error is the infinitesimal jackknife: an
 example's placement (DeLong, DeLong and Clarke-Pearson 1988) in every class's area, summed. The macro average precision's
 is the delete-a-group jackknife (Kott 2001) over at most 100 groups of examples.
+
+Simulated with five classes of 40 to 5 % and 100 to 3,000 examples (``benchmarks/results/coverage.md``), the interval of the macro
+AUC holds the truth 93 to 95 % of the time from 300 examples on (87 to 92 % with 100), that of the macro average precision 84
+to 95 %. The drop of the average precision of two classes: 93 to 99 % with 100 to 3,000 examples, 86 % with 10,000. Both fall
+with the number of examples: the groups are dealt in the order of the scores, more alike than by chance.
 """
 
 from __future__ import annotations

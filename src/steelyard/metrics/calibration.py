@@ -11,10 +11,10 @@ of the population at these bin edges, not the error of the unbinned scores, whic
 without assumptions. The plug-in value is biased upwards: a perfectly calibrated model shows an ECE too (Bröcker 2012;
 Kumar, Liang and Ma 2019). :func:`calibration_error` gives the plug-in value, the value less its bias, and an interval.
 
-Coverage of that interval at 95 % with 15 bins, simulated for top-heavy, very high and uniform confidences that are
-calibrated, over-confident, shifted, wavy or wrong in one bin (500 repeats each): 95 to 100 % for 100 and 300 examples, where
-the interval is wide; 93 to 99 % for 1,000; 93 to 98 % for 10,000. The lowest are those with one bad bin among calibrated
-ones. :func:`calibration_supported` says whether there are enough.
+Coverage of that interval at 95 % with 15 bins, simulated for uniform, mostly low and top-heavy confidences that are
+calibrated, over-confident or wrong in one bin (500 draws each, ``benchmarks/results/coverage.md``): 96 to 100 % for 100
+examples, where the interval is wide; 93 to 98 % for 1,000; 91 to 97 % for 10,000. The lowest are those with one bad bin among
+calibrated ones; without such a bin it is 95 to 98 % from 1,000 on. :func:`calibration_supported` says whether there are enough.
 """
 
 from __future__ import annotations
