@@ -80,6 +80,7 @@ def main() -> None:
     turns = take_turns(arms, inputs, settings, worker=WORKER, on_round=lambda n: print(f"round {n}", flush=True))
     quality = _quality(arms, result.folder) if case.quality else {}
     words = options.case + (f" --budget {options.budget}" if options.budget else "")
+    words += f" --rounds {options.rounds}" if options.rounds != parser.get_default("rounds") else ""
     if waiting := os.environ.get("OMP_WAIT_POLICY"):
         words += f"` under `OMP_WAIT_POLICY={waiting}"
     table = _table(options.case, words, turns.comparison, quality, result)
