@@ -48,7 +48,7 @@ TASKS = (
     "--slice",
     "slices",
     multiple=True,
-    help="Column to slice by; age=10 for ten ranges, age=18,65 for edges; confidence; auto.",
+    help="Column to slice by; age=10 for ten ranges, age=18,65 for edges; confidence; auto. May be repeated.",
 )
 @click.option("--cluster", help="Column of the source that examples share, such as a patient.")
 @click.option("--stratified", is_flag=True, help="Class sizes were fixed when the examples were drawn.")
@@ -56,19 +56,24 @@ TASKS = (
     "--metric", "metrics", multiple=True, help="Metric to show; may be repeated (the usual ones of the task)."
 )
 @click.option(
-    "--objective", help="What the model is for: balanced, imbalanced, medical-screening, retrieval, spam-filter ..."
+    "--objective",
+    help="What the model is for: balanced, imbalanced, medical-screening, spam-filter, retrieval, ranking, regression ...",
 )
 @click.option("--target", help="What the threshold must reach: 'recall >= 0.95', or f1 for its maximum.")
 @click.option("--costs", "--cost", "costs", help="What mistakes cost, to choose the threshold: fp=1,fn=10.")
 @click.option("--validation", type=click.Path(), help="Other answers to choose the threshold and temperature on.")
-@click.option("--fail-under", multiple=True, help="Exit status 1 if a metric is worse: f1=0.9; may be repeated.")
-@click.option("--require", multiple=True, help="Exit status 1 unless it is proved: 'f1 >= 0.9'; may be repeated.")
+@click.option(
+    "--fail-under", multiple=True, help="Exit status 1 if the value of a metric is worse: f1=0.9; may be repeated."
+)
+@click.option(
+    "--require", multiple=True, help="Exit status 1 unless the whole interval keeps it: 'f1 >= 0.9'; may be repeated."
+)
 @click.option("--level", type=float, default=0.95, show_default=True, help="Confidence of intervals.")
 @click.option(
     "--band",
     default="1%",
     show_default=True,
-    help="Difference of shares too small to matter: inside it two models are equivalent.",
+    help="Difference of shares too small to matter: shown to lie inside it, two models are equivalent.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For splits and resampling.")
 @click.option(
