@@ -11,6 +11,7 @@ rows of a query belong in one batch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -198,7 +199,8 @@ def _gains(relevance: Floats, gain: Gain) -> Floats:
         return relevance
     if len(relevance) and relevance.max() > 1000:
         raise InvalidInput(f"2^relevance overflows at relevance {relevance.max()}: use the linear gain")
-    return np.asarray(np.exp2(relevance) - 1)
+    small = np.expm1(np.minimum(relevance, 1.0) * math.log(2))  # which does not round what is next to 0 to 0
+    return np.where(relevance < 1e-3, small, np.exp2(relevance) - 1)
 
 
 def _check_cut(k: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -49,17 +50,21 @@ def aligned(first: Answers, second: Answers) -> Answers:
 def _reordered(first: Answers, second: Answers) -> Answers:
     assert first.keys is not None
     assert second.keys is not None
-    mine, theirs = (np.array(side.keys.levels)[side.keys.codes] for side in (first, second))  # type: ignore[union-attr]
-    for side, other, lacking in (
-        (first, second, np.setdiff1d(theirs, mine)),
-        (second, first, np.setdiff1d(mine, theirs)),
-    ):
+    place = {key: code for code, key in enumerate(first.keys.levels)}
+    theirs = second.keys.mapped([place.get(key, -1) for key in second.keys.levels])
+    row_of = np.full(
+        len(place) + 1, -1, dtype=np.int64
+    )  # of each of the first's keys among the second's rows; -1 for none
+    row_of[theirs] = np.arange(len(theirs))
+    row_of[-1] = -1
+    order = row_of[first.keys.codes]
+    unasked = np.setdiff1d(np.arange(len(theirs)), order)
+    for side, other, lacking in ((first, second, unasked), (second, first, np.flatnonzero(order < 0))):
         if len(lacking):
             raise InvalidInput(
-                f"{len(lacking):,} keys of {other.source} are not in {side.source} (first: {lacking[0]!r}): both must answer the same "
-                "examples"
+                f"{len(lacking):,} keys of {other.source} are not in {side.source} (first: {other.place(int(lacking[0]))!r}): both must "
+                "answer the same examples"
             )
-    order = np.argsort(theirs, kind="stable")[np.searchsorted(np.sort(theirs), mine)]
     return second.take(order)
 
 
@@ -115,9 +120,13 @@ def _difference(
 
 
 def _equivalent(found: Drop, metric: Metric, request: Request) -> bool:
-    """Whether the drop lies within the band: two one-sided tests (Schuirmann 1987), for shares, which the band is in."""
+    """Whether the drop lies within the band: two one-sided tests (Schuirmann 1987).
+
+    The band is of shares of decisions and of areas; errors of probabilities are small where positives are rare, and a
+    band for accuracy would call any two of them alike.
+    """
     low, high = found.interval(max(2 * request.level - 1, 0.5))
-    return metric.unit == "fraction" and max(-low, high) <= request.band
+    return metric.needs in ("predicted", "scores") and metric.unit == "fraction" and max(-low, high) <= request.band
 
 
 def _mcnemar(both: Pair) -> tuple[tuple[str, float], ...]:
@@ -138,6 +147,8 @@ def _advice(both: Pair, names: tuple[str, str], metric: Metric, shown: Estimate,
     needed = None if isinstance(found, Unavailable) else found.needed(0.0, request.level)
     if needed is None:
         return "more examples would be needed to resolve this gap"
+    reach = shown.value - shown.low if worse else shown.high - shown.value
+    needed = max(needed, math.ceil(both.n * (reach / shown.value) ** 2))  # the interval's own width shrinks as the root
     return f"needs about {needed:,} examples to show {names[0 if worse else 1]} ahead at this gap; there are {both.n:,}"
 
 
@@ -153,9 +164,7 @@ def _corrected(found: Sequence[Difference], request: Request) -> Iterator[Differ
         if outcome != "equivalent" and claim.rejected:
             assert isinstance(difference.drop, Estimate)
             outcome = "worse" if difference.drop.value > 0 else "better"
+        advice = difference.advice or f"shown alone, but not after Holm over {len(tested)} comparisons"
         yield dataclasses.replace(
-            difference,
-            adjusted=claim.adjusted,
-            outcome=outcome,
-            advice=difference.advice if outcome == "undecided" else "",
+            difference, adjusted=claim.adjusted, outcome=outcome, advice=advice if outcome == "undecided" else ""
         )
