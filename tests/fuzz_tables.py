@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ import numpy as np
 from steelyard.api import evaluate
 from steelyard.errors import SteelyardError
 from steelyard.pipeline.evaluation import evaluate as pipeline
-from steelyard.records import Estimate, Evaluation, Unavailable, decode, encode
+from steelyard.probe.host import environment
+from steelyard.records import Environment, Estimate, Evaluation, Unavailable, decode, encode
 from steelyard.report.evaluation.text import metrics_json
 
 __all__ = ["Case", "Trial", "case", "trial"]
@@ -417,9 +419,10 @@ def trial(made: Case, *, render: bool = False) -> Trial:
         warnings.simplefilter("always")
         path = Path(folder) / f"t.{made.suffix}"
         path.write_bytes(made.content)
-        written = pipeline.write_evaluation
+        written, read = pipeline.write_evaluation, pipeline.environment
         if not render:
             pipeline.write_evaluation = lambda *_: None  # type: ignore[assignment]
+            pipeline.environment = _environment  # the same for every file, and half of the time
         try:
             found = evaluate(path, out=Path(folder) / "out", **made.words).evaluation
         except SteelyardError as error:
@@ -428,7 +431,7 @@ def trial(made: Case, *, render: bool = False) -> Trial:
         except Exception:
             return Trial(outcome="fault", message=traceback.format_exc(limit=-2))
         finally:
-            pipeline.write_evaluation = written
+            pipeline.write_evaluation, pipeline.environment = written, read
     faults, compared = [], 0
     try:
         faults += list(_unsound(found))
@@ -441,6 +444,11 @@ def trial(made: Case, *, render: bool = False) -> Trial:
         faults.append(traceback.format_exc(limit=-2))
     bad = _said(said) or "; ".join(faults)
     return Trial(outcome="fault" if bad else "judged", message=bad, compared=compared)
+
+
+@cache
+def _environment() -> Environment:
+    return environment()
 
 
 def _bad_message(message: str) -> str:
