@@ -266,7 +266,8 @@ def probabilities(outputs: ArrayLike, declared: Literal["logits", "probabilities
         raise InvalidInput(f"outputs must have one row per example and two or more classes; got shape {values.shape}")
     _refuse(~np.isfinite(values).all(axis=1), values, "holds NaN or infinity")
     if declared == "logits":
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):  # a difference beyond the largest double is a share of 0
+            powers = np.exp(values - values.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     outside = ((values < -_SUM_SLACK) | (values > 1 + _SUM_SLACK)).any(axis=1)
     cure = "declare the outputs as logits if that is what they are"

@@ -238,6 +238,13 @@ def _check_words(task: Task, roles: _Roles, request: Request) -> None:
         )
     if request.threshold is not None and task not in ("binary", "multilabel"):
         raise InvalidInput(f"--threshold decides between two classes, and these are {task} answers: leave it out")
+    if request.query is not None and task != "ranking":
+        raise InvalidInput(f"--query is for a ranking, and --task {task} says that these are none: give one of the two")
+    twice = next((name for name in roles.labels if name in (*roles.scores, *roles.predicted)), None)
+    if twice is not None:
+        raise InvalidInput(
+            f"column {twice!r} is to be both the labels and the answers to them: say which are with --label and --score"
+        )
     most = {"binary": 2, "multiclass": None, "multilabel": None}.get(task, 1)
     if most is not None and len(roles.scores) > most:
         raise InvalidInput(
@@ -528,7 +535,7 @@ def _check_keys(path: Path, name: str | None, keys: Words) -> None:
 
 def _slices(table: Table, roles: _Roles, request: Request, rows: int) -> list[Column]:
     found = []
-    for words in request.slices:
+    for words in dict.fromkeys(request.slices):
         if words == "auto":
             found += _automatic(table, roles, request, rows)
             continue
