@@ -202,6 +202,8 @@ def _options(rng: np.random.Generator, kind: str) -> dict[str, Any]:
             words["target"] = str(rng.choice(["recall >= 0.9", "precision >= 0.8", "f1", "specificity >= 99%"]))
         elif draw < 0.35:
             words["costs"] = "fp=1,fn=5"
+    if kind == "multiclass" and rng.random() < 0.15:
+        words["outputs"] = str(rng.choice(["logits", "scores"]))
     if rng.random() < 0.1:
         words["metrics"] = tuple(
             str(v) for v in rng.choice(["accuracy", "f1", "f0.5", "mcc", "mape", "recall[cat]", "ndcg@3"], 2)
@@ -547,6 +549,9 @@ def _class_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tup
     if _scored(made):
         shares = np.array([[float(sheet.cells[name][i]) for name in sheet.score] for i in rows])
         guess = shares.argmax(axis=1)
+        if made.words.get("outputs") == "logits":
+            yield from _softmax_truth(true, shares)
+            return
         held = [c for c in range(k) if 0 < np.sum(true == c) < len(true)]
         if held:
             yield "macro_roc_auc", np.mean([roc_auc_score(true == c, _places(shares[:, c])) for c in held])
@@ -555,6 +560,15 @@ def _class_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tup
         guess = np.array([found.classes.index(sheet.cells[sheet.predicted][i]) for i in rows])
     yield "accuracy", np.mean(true == guess)
     yield "confusion", confusion_matrix(true, guess, labels=range(k))
+
+
+def _softmax_truth(true: np.ndarray, logits: np.ndarray) -> Iterator[tuple[str, Any]]:
+    from scipy.special import softmax
+
+    with np.errstate(over="ignore"):
+        shares = softmax(logits, axis=1)
+    yield "accuracy", np.mean(true == shares.argmax(axis=1))
+    yield "brier", np.mean(((shares - np.eye(shares.shape[1])[true]) ** 2).sum(axis=1))
 
 
 def _label_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tuple[str, Any]]:
