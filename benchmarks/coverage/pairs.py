@@ -189,8 +189,7 @@ SECTIONS = (
         title="Drop of AUC and of average precision",
         text=(
             "Paired DeLong, and Tango's interval on the jackknife's effective counts; binormal scores, shifts of both models and "
-            f"the correlation of their noise; {_SAFE}. The average precision's drop promises too much where examples are many, for the "
-            "reason that the macro average precision does: its groups are dealt out in the order of the scores."
+            f"the correlation of their noise; {_SAFE}."
         ),
         header=(
             "n", "positives", "first", "second", "correlation", "AUC", "falsely safe", "mean half-width",

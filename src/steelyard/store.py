@@ -40,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: TextIO = (path / ".lock").open("w")
@@ -59,6 +60,14 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()
+        if error is not None and self._made:
+            self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        """Leave no folder behind for words that were refused before anything was written."""
+        if [p.name for p in self.path.iterdir()] == [".lock"]:
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
     def append(self, record: object) -> None:
         """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""

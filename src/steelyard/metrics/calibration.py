@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +48,7 @@ __all__ = [
     "brier_terms",
     "calibrated",
     "calibration_drop",
+    "calibration_drops",
     "calibration_error",
     "calibration_supported",
     "class_wise",
@@ -66,6 +68,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _BINS = 15
+_CHUNK = 1 << 18  # examples binned at once
 _PER_BIN = 60  # examples per filled bin from which coverage was seen to come near its level
 _HOTTEST = 20.0  # temperatures searched: 1/20 to 20
 
@@ -127,16 +130,23 @@ def reliability(confidence: ArrayLike, right: ArrayLike, edges: ArrayLike | None
     if len(shares) != len(answers):
         raise InvalidInput(f"{len(shares)} confidences but {len(answers)} answers: pass one of each per example")
     bounds = equal_width_edges() if edges is None else _edges(edges)
+    parts = [
+        _binned(shares[start : start + _CHUNK], answers[start : start + _CHUNK], bounds)
+        for start in range(0, len(shares), _CHUNK)
+    ]
+    counts, correct, totals = (tuple(map(sum, zip(*side, strict=True))) for side in zip(*parts, strict=True))
+    summed = ExactSum(rows=len(shares), totals=totals)
+    return Reliability(edges=tuple(bounds.tolist()), counts=counts, right=correct, confidence=summed)
+
+
+def _binned(shares: Floats, answers: Flags, bounds: Floats) -> tuple[list[int], list[int], list[int]]:
+    """Examples, right answers and exact sums of confidence (in units of ``2^-1074``) of each bin."""
     place = _places(shares, bounds)
     counts = np.bincount(place, minlength=len(bounds) - 1)
-    ordered = shares[np.argsort(place, kind="stable")]
+    ordered = shares[np.argsort(place.astype(np.int16) if len(bounds) < 2**15 else place, kind="stable")]
     parts = np.split(ordered, np.cumsum(counts)[:-1])
-    return Reliability(
-        edges=tuple(bounds.tolist()),
-        counts=tuple(counts.tolist()),
-        right=tuple(np.bincount(place[answers], minlength=len(counts)).tolist()),
-        confidence=ExactSum(rows=len(shares), totals=tuple(ExactSum.of(part).totals[0] for part in parts)),
-    )
+    right = np.bincount(place, answers, minlength=len(counts)).astype(np.int64)
+    return counts.tolist(), right.tolist(), [ExactSum.of(part).totals[0] for part in parts]
 
 
 def class_wise(
@@ -164,14 +174,16 @@ def _shares(values: ArrayLike) -> Floats:
     shares = np.asarray(values, dtype=np.float64)
     if shares.ndim != 1 or not shares.size:
         raise InvalidInput(f"probabilities must be a non-empty row, one per example; got shape {shares.shape}")
-    wrong = np.flatnonzero(~((shares >= 0) & (shares <= 1)))
-    if len(wrong):
+    if not (shares.min() >= 0 and shares.max() <= 1):
+        wrong = np.flatnonzero(~((shares >= 0) & (shares <= 1)))
         raise InvalidInput(f"probability {shares[wrong[0]]} of example {wrong[0]} is not in [0, 1]; are these logits?")
     return shares
 
 
 def _answers(values: ArrayLike) -> Flags:
     array = np.asarray(values)
+    if array.ndim == 1 and array.dtype == np.bool_:
+        return array
     wrong = np.flatnonzero((array != 0) & (array != 1))
     if array.ndim != 1 or len(wrong):
         shown = array.ravel()[wrong[0]] if len(wrong) else array.shape
@@ -251,11 +263,22 @@ def calibration_drop(
     negative, else with none: a positive one could not be relied on in simulations. At 95 % it covers 92 to 99 % where the
     models' gaps are unlike, up to 100 % where they are alike; it does not collapse where nothing changed.
     """
+    return calibration_drops(first, second, edges)(level)
+
+
+def calibration_drops(
+    first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike], edges: ArrayLike | None = None
+) -> Callable[[float], tuple[float, float, float]]:
+    """:func:`calibration_drop` as a function of the level, with the examples binned once."""
     one, other = (reliability(*model, edges) for model in (first, second))
     if sum(one.counts) != sum(other.counts):
         raise InvalidInput(f"a paired comparison needs the same examples; got {sum(one.counts)}, {sum(other.counts)}")
-    a, b = calibration_error(one, level), calibration_error(other, level)
     alike = min(0.0, _correlation(_effects(*first, one), _effects(*second, other)))
+    return partial(_drop_at, one, other, alike)
+
+
+def _drop_at(one: Reliability, other: Reliability, alike: float, level: float) -> tuple[float, float, float]:
+    a, b = calibration_error(one, level), calibration_error(other, level)
     value = a.debiased - b.debiased
     low = value - _joined(a.debiased - a.low, b.high - b.debiased, alike)
     return value, max(-1.0, low), min(1.0, value + _joined(a.high - a.debiased, b.debiased - b.low, alike))

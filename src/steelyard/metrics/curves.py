@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.auc import Ranked, auc, average_precision, distinct, ranked, resampled_counts
+from steelyard.stats.auc import Ranked, auc, average_precision, distinct, ranked, resampled_counts, thinned
 from steelyard.stats.bootstrap import percentile_bounds
 from steelyard.stats.proportion import wilson
 
@@ -25,9 +25,13 @@ __all__ = [
     "one_vs_rest",
     "operating_points",
     "pr_band",
+    "pr_band_of",
     "pr_curve",
+    "pr_curve_of",
     "roc_band",
+    "roc_band_of",
     "roc_curve",
+    "roc_curve_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -68,8 +72,12 @@ def operating_points(labels: ArrayLike, scores: ArrayLike) -> OperatingPoints:
     return _points(ranked(labels, scores))
 
 
-def _points(examples: Ranked) -> OperatingPoints:
-    counts = distinct(examples)
+_WHOLE = 1 << 20  # examples above which what is drawn goes through some thousands of the exact points
+
+
+def _points(examples: Ranked, *, drawn: bool = False) -> OperatingPoints:
+    """Every exact point; to be drawn, those of `thinned` scores where there are very many examples."""
+    counts = thinned(examples) if drawn and len(examples) > _WHOLE else distinct(examples)
     return OperatingPoints(
         thresholds=np.concatenate([[np.inf], counts.scores[::-1]]),
         tp=_from_zero(counts.positives),
@@ -103,13 +111,17 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, *, most_points: int | None =
 
     Points on straight stretches draw nothing and are left out. `most_points` (3 or more) thins what remains, for
     plots: every exact point then lies within ``thinned`` (in x and y together) of a kept one, at most
-    ``2 / (most_points - 1)``.
+    ``2 / (most_points - 1)``; of more than a million examples, 1 / 8,192 of either class further.
     """
-    examples = ranked(labels, scores)
+    return roc_curve_of(ranked(labels, scores), most_points=most_points)
+
+
+def roc_curve_of(examples: Ranked, *, most_points: int | None = None) -> Curve | None:
+    """:func:`roc_curve` of examples that are ranked already."""
     area = auc(examples)
     if area is None:
         return None
-    points = _points(examples)
+    points = _points(examples, drawn=most_points is not None)
     x, y = points.fp / points.negatives, points.tp / points.positives
     return _thinned("roc", _corners(points), x, y, points.thresholds, area, most_points)
 
@@ -121,11 +133,15 @@ def pr_curve(labels: ArrayLike, scores: ArrayLike, *, most_points: int | None = 
     precision: precision is not interpolated between thresholds (Davis and Goadrich 2006). `most_points` thins as in
     :func:`roc_curve`, within the curve's length (in x and y together) over ``most_points - 1``.
     """
-    examples = ranked(labels, scores)
+    return pr_curve_of(ranked(labels, scores), most_points=most_points)
+
+
+def pr_curve_of(examples: Ranked, *, most_points: int | None = None) -> Curve | None:
+    """:func:`pr_curve` of examples that are ranked already."""
     area = average_precision(examples)
     if area is None:
         return None
-    points = _points(examples)
+    points = _points(examples, drawn=most_points is not None)
     picked = np.maximum(points.tp + points.fp, 1)
     y = np.where(points.tp + points.fp > 0, points.tp / picked, 1.0)
     x = points.tp / points.positives
@@ -185,11 +201,17 @@ def roc_band(
     Never narrower than Wilson's interval on the positives, so it does not vanish where the rate is 0 or 1. None
     without positives or negatives.
     """
-    examples = ranked(labels, scores)
+    return roc_band_of(ranked(labels, scores), level, points=points, resamples=resamples, seed=seed)
+
+
+def roc_band_of(
+    examples: Ranked, level: float = 0.95, *, points: int = 101, resamples: int = 500, seed: int = 0
+) -> Band | None:
+    """:func:`roc_band` of examples that are ranked already."""
     if not examples.positives or not examples.negatives:
         return None
     grid = np.linspace(0, 1, points)
-    exact = _points(examples)
+    exact = _points(examples, drawn=True)
     draws = _rates_at(grid, *resampled_counts(examples, resamples, seed, stratified=True))
     y = np.interp(grid, exact.fp / exact.negatives, exact.tp / exact.positives)
     return _band(grid, y, draws, np.full(points, float(examples.positives)), level)
@@ -211,11 +233,17 @@ def pr_band(
     The precision at a recall is that of the highest threshold which reaches it. Never narrower than Wilson's interval
     on the examples called positive there. None without positives or negatives.
     """
-    examples = ranked(labels, scores)
+    return pr_band_of(ranked(labels, scores), level, points=points, resamples=resamples, seed=seed)
+
+
+def pr_band_of(
+    examples: Ranked, level: float = 0.95, *, points: int = 101, resamples: int = 500, seed: int = 0
+) -> Band | None:
+    """:func:`pr_band` of examples that are ranked already."""
     if not examples.positives or not examples.negatives:
         return None
     grid = np.linspace(0, 1, points)
-    exact = _points(examples)
+    exact = _points(examples, drawn=True)
     y, picked = _precisions_at(grid, exact.tp[1:], exact.fp[1:])
     positives, negatives = resampled_counts(examples, resamples, seed)
     hits, alarms = np.cumsum(positives, axis=0), np.cumsum(negatives, axis=0)

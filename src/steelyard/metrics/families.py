@@ -228,6 +228,7 @@ class Table:
     share: bool = False  # the value is a plain share of the trials, so nothing need be resampled
     right: Callable[[Examples], tuple[NDArray[np.bool_], NDArray[np.bool_]]] | None = None  # (trials, which succeed)
     why: str = "no class has labels"  # when it has no value
+    least: int = 0  # examples of the smallest class below which the interval's coverage was not shown
     low: float = 0.0
     high: float = 1.0
 
@@ -282,7 +283,12 @@ class Table:
             return "Wilson, effective n by bootstrap of clusters"
         if self.share:
             return "Wilson"
-        return f"Wilson, effective n by {'stratified ' if on.examples.stratified else ''}bootstrap"
+        sizes = on.margins.actual
+        smallest = int(sizes[sizes > 0].min())
+        few = (
+            f"; too few: a class has {smallest}, coverage was shown from {self.least}" if smallest < self.least else ""
+        )
+        return f"Wilson, effective n by {'stratified ' if on.examples.stratified else ''}bootstrap{few}"
 
     def _paired_method(self, of: Pair) -> str:
         if self._counted(of):
@@ -385,6 +391,10 @@ class Sums:
             needed=needed,
             method=f"paired {self._method(of.before.examples)}",
         )
+
+    def units_of(self, on: Evidence) -> int:
+        """How many units vary independently: examples, queries, or clusters of them."""
+        return self._spread(on).units
 
     def _terms(self, on: Evidence) -> Floats:
         kept: Floats = on.keep((self.terms, "terms"), lambda: self.terms(on.examples))

@@ -49,9 +49,9 @@ class Metric:
 # --- rows: classes ----------------------------------------------------------------------------------------
 
 
-def _mean(name: str, title: str, statistic: TableStatistic) -> Metric:
+def _mean(name: str, title: str, statistic: TableStatistic, least: int = 10) -> Metric:
     """A mean over classes."""
-    return Metric(name=name, title=title, family=Table(name=name, statistic=statistic))
+    return Metric(name=name, title=title, family=Table(name=name, statistic=statistic, least=least))
 
 
 def _share(
@@ -90,7 +90,7 @@ _ONE_CLASS = "all labels, or all predictions, are of one class"
 _CLASSES = (
     _share("accuracy", "Accuracy", c.accuracy, right=_right),
     _share("error_rate", "Error rate", c.error_rate, right=_wrong, higher_is_better=False),
-    _mean("balanced_accuracy", "Balanced accuracy", c.balanced_accuracy),
+    _mean("balanced_accuracy", "Balanced accuracy", c.balanced_accuracy, least=40),
     _mean("macro_precision", "Precision, macro", c.macro_precision),
     _mean("macro_recall", "Recall, macro", c.macro_recall),
     _mean("macro_f1", "F1, macro", c.macro_f),

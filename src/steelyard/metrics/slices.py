@@ -2,7 +2,7 @@
 
 The gap of two independent sets of examples has the interval that the two metrics' own intervals add up to, square-and-add
 (MOVER: Newcombe 1998; Zou and Donner 2008), so that any metric with an interval can be sliced. Its p is read off that
-interval, and Holm goes over all slices that were looked at, the discovered ones that are not shown among them.
+interval (of shares it is Fisher's exact one), and Holm goes over all slices that were looked at, the discovered ones that are not shown among them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from steelyard.metrics.examples import Examples
-from steelyard.metrics.families import Evidence
+from steelyard.metrics.families import Evidence, Table
 from steelyard.metrics.table import Metric, estimate, evidence
 from steelyard.records import Estimate, SliceScore, Unavailable
 from steelyard.stats.multiple import holm
@@ -183,10 +184,40 @@ def gap(here: Evidence, there: Evidence, metric: Metric, level: float = 0.95) ->
 
 
 def gap_p_value(here: Evidence, there: Evidence, metric: Metric) -> float:
-    """Two-sided p of "no gap": one minus the level at which the gap's interval just reaches 0."""
+    """Two-sided p of "no gap".
+
+    Of shares of counted examples by Fisher's exact test: under many slices the p that counts is far out in the tail,
+    where the intervals of small slices are not to be relied on. Else one minus the level at which the gap's interval
+    just reaches 0.
+    """
+    counts = [_counted(of, metric) for of in (here, there)]
+    if None not in counts:
+        return _fisher(counts)  # type: ignore[arg-type]
     low, high = -12.0, 0.0  # bisection on log10(p)
     for _ in range(24):
         middle = (low + high) / 2
         found = gap(here, there, metric, 1 - 10**middle)
         low, high = (middle, high) if found.low <= 0 <= found.high else (low, middle)
     return float(10 ** ((low + high) / 2))
+
+
+def _counted(of: Evidence, metric: Metric) -> tuple[int, int] | None:
+    """(successes, failures) of a share of counted, unclustered examples; None for other metrics."""
+    family = metric.family
+    if not isinstance(family, Table) or not family.share or of.examples.clusters is not None:
+        return None
+    trials = round(family.trials(of.margins))
+    successes = round(family.value(of) * trials)
+    return successes, trials - successes
+
+
+def _fisher(counts: Sequence[tuple[int, int]]) -> float:
+    """Fisher's exact two-sided p: tables as rare as the one seen, or rarer (Fisher 1934)."""
+    (a, b), (c, d) = counts
+    total, right, size = a + b + c + d, a + c, a + b
+    possible = np.arange(max(0, size - (total - right)), min(size, right) + 1, dtype=np.float64)
+    cells = np.stack([possible, right - possible, size - possible, total - right - size + possible])
+    logs = -gammaln(cells + 1).sum(axis=0)
+    weights = np.exp(logs - logs.max())
+    seen = weights[a - int(possible[0])]
+    return min(1.0, float(weights[weights <= seen * (1 + 1e-7)].sum() / weights.sum()))

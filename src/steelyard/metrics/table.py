@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics.examples import Examples, Undefined
-from steelyard.metrics.families import Drop, Evidence, Pair, Table
+from steelyard.metrics.families import Drop, Evidence, Pair, Sums, Table
 from steelyard.metrics.rows import DEFAULTS, FORMS, STATIC, Metric, parametric
 from steelyard.records import Estimate, MetricInfo, Task, Unavailable
 from steelyard.stats.bootstrap import TableStatistic
@@ -140,8 +140,15 @@ def estimate(of: Evidence, metric: Metric, level: float = 0.95) -> Estimate | Un
         high=max(high, value),
         level=level,
         method=method,
-        n=of.n,
+        n=_standing_on(metric, of),
     )
+
+
+def _standing_on(metric: Metric, of: Evidence) -> int:
+    """What the interval counts: the positives of a recall, the queries of a ranking, clusters; else all examples."""
+    if isinstance(metric.family, Table):
+        return round(metric.family.trials(of.margins)) if metric.family.share else of.n
+    return metric.family.units_of(of) if isinstance(metric.family, Sums) else of.n
 
 
 def estimates(examples: Examples, names: Sequence[str] = (), level: float = 0.95) -> tuple[Estimate | Unavailable, ...]:

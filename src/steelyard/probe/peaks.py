@@ -40,6 +40,7 @@ PEAKS = (
 # Two sizes, because libraries differ in where they are fastest: large enough to amortise the call, small
 # enough that a reading takes milliseconds on two cores.
 _SIDES = (1024, 1536)
+_SMALL = 256  # for PyTorch's emulation of a data type: without the instructions a product of 1024 takes seconds
 _ROUNDS = 6  # over which the time is spread
 _LEAST_ROUNDS = 3
 _CALLS = 200  # eager operators per dispatch reading
@@ -145,9 +146,14 @@ _REASONS = {
 }
 
 
-def _products(quantity: str, by: str, works: Sequence[Work]) -> _Probe:
-    """Square products of `_SIDES`, in order: 2 n**3 operations each."""
-    return _Probe(quantity=quantity, by=by, work=tuple((2.0 * n**3, w) for n, w in zip(_SIDES, works, strict=True)))
+def _products(quantity: str, by: str, works: Sequence[Work], sides: Sequence[int] = _SIDES) -> _Probe:
+    """Square products of `sides`, in order: 2 n**3 operations each."""
+    return _Probe(quantity=quantity, by=by, work=tuple((2.0 * n**3, w) for n, w in zip(sides, works, strict=True)))
+
+
+def _sides(*instructions: str) -> tuple[int, ...]:
+    """`_SIDES` where the processor has one of the instruction sets; else a small one."""
+    return _SIDES if set(instructions) & set(environment(()).instruction_sets) else (_SMALL,)
 
 
 def _fp32() -> _Probe:
@@ -161,14 +167,19 @@ def _bf16() -> list[_Probe]:
     torch = _torch()
     if torch is None:
         return []
-    works = [_torch_product(torch, torch.rand(n, n).bfloat16()) for n in _SIDES]
-    return [_products("gemm_bf16_flops", "PyTorch", works)]
+    sides = _sides("avx512_bf16", "amx_bf16", "bf16")
+    works = [_torch_product(torch, torch.rand(n, n).bfloat16()) for n in sides]
+    return [_products("gemm_bf16_flops", "PyTorch", works, sides)]
 
 
 def _int8(threads: int) -> list[_Probe]:
     """One probe for each engine that is installed."""
-    engines = {"ONNX Runtime MatMulInteger": _onnx_int8(threads), "torch._int_mm": _torch_int8()}
-    return [_products("gemm_int8_flops", by, works) for by, works in engines.items() if works]
+    sides = _sides("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp")
+    engines = {
+        "ONNX Runtime MatMulInteger": (_onnx_int8(threads), _SIDES),
+        "torch._int_mm": (_torch_int8(sides), sides),
+    }
+    return [_products("gemm_int8_flops", by, works, sides) for by, (works, sides) in engines.items() if works]
 
 
 def _torch() -> Any:
@@ -205,11 +216,11 @@ def _torch_product(torch: Any, a: Any) -> Work:
     return lambda: torch.mm(a, a, out=out)
 
 
-def _torch_int8() -> list[Work]:
+def _torch_int8(sides: Sequence[int]) -> list[Work]:
     torch = _torch()
     if torch is None or not hasattr(torch, "_int_mm"):
         return []
-    operands = [torch.randint(-127, 127, (side, side), dtype=torch.int8) for side in _SIDES]
+    operands = [torch.randint(-127, 127, (side, side), dtype=torch.int8) for side in sides]
     return [partial(torch._int_mm, a, a) for a in operands]
 
 

@@ -8,6 +8,7 @@ One accumulator per exponent: Malcolm (1971), Communications of the ACM 14, 731-
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,8 @@ def _column_total(column: Floats) -> int:
 def _chunk_total(column: Floats, start: int) -> int:
     """The exact sum of at most `_CHUNK` values from `start` on, in units of ``2^-1074``."""
     values = np.ascontiguousarray(column[start : start + _CHUNK])
+    if values[0] == values[-1] and math.isfinite(values[0]) and (values == values[0]).all():
+        return len(values) * _units(float(values[0]))  # as the weights of a mean are
     exponents = _exponents(values)
     largest = int(exponents.max())
     if largest == _NOT_FINITE:

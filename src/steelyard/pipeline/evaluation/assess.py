@@ -29,6 +29,7 @@ from steelyard.records import (
     Threshold,
     Unavailable,
 )
+from steelyard.stats.auc import Ranked, ranked
 
 __all__ = ["assess", "split_gap"]
 
@@ -121,8 +122,10 @@ def _curves(of: Evidence, level: float) -> Iterator[Curve]:
     examples = of.examples
     if examples.scores is None or examples.task not in ("binary", "multiclass", "multilabel"):
         return
+    scores = examples.scores
     if examples.task == "binary":
-        yield from _two_class_curves(examples.labels == 1, np.asarray(examples.scores, dtype=np.float64), level)
+        order = of.keep("ranked", lambda: ranked(examples.labels, scores))
+        yield from _two_class_curves(order, level)
     else:
         yield from _class_curves(examples)
     if examples.calibrated and examples.task != "multilabel":
@@ -131,15 +134,15 @@ def _curves(of: Evidence, level: float) -> Iterator[Curve]:
 
 _KINDS: tuple[Kind, ...] = ("roc", "pr")
 _DRAWN: Mapping[Kind, tuple[Callable[..., curves.Curve | None], Callable[..., curves.Band | None]]] = {
-    "roc": (curves.roc_curve, curves.roc_band),
-    "pr": (curves.pr_curve, curves.pr_band),
+    "roc": (curves.roc_curve_of, curves.roc_band_of),
+    "pr": (curves.pr_curve_of, curves.pr_band_of),
 }
 
 
-def _two_class_curves(positive: NDArray[np.bool_], scores: Floats, level: float) -> Iterator[Curve]:
+def _two_class_curves(order: Ranked, level: float) -> Iterator[Curve]:
     for kind in _KINDS:
         draw, band = _DRAWN[kind]
-        line, around = draw(positive, scores, most_points=MOST_POINTS), band(positive, scores, level)
+        line, around = draw(order, most_points=MOST_POINTS), band(order, level)
         if line is not None and around is not None:
             low, high = (np.interp(line.x, around.x, side) for side in (around.low, around.high))
             note = f"{100 * level:.3g} % pointwise, by bootstrap"

@@ -159,7 +159,7 @@ def _winner(judged: Difference) -> str:
     return {
         "better": f"{judged.second} is better than {judged.first}",
         "worse": f"{judged.second} is worse than {judged.first}",
-        "equivalent": f"{judged.second} is as good as {judged.first}",
+        "equivalent": f"{judged.second} and {judged.first} differ by less than the band",
         "undecided": f"{judged.second} or {judged.first}: undecided",
         "undefined": f"{judged.second} and {judged.first} cannot be compared",
     }[judged.outcome]

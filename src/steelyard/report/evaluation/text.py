@@ -245,7 +245,7 @@ def uses_words(uses: int) -> str:
     if uses == 1:
         return "These examples were judged on for the first time, so the intervals hold as they stand."
     return (
-        f"These examples were judged on {uses:,} times. Each look that led to a change lets luck into the score: "
+        f"These examples were judged on {'twice' if uses == 2 else f'{uses:,} times'}. Each look that led to a change lets luck into the score: "
         "after many, the intervals are too hopeful. Keep examples unseen for the last word."
     )
 

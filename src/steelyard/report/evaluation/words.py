@@ -10,7 +10,7 @@ METRICS: Mapping[str, str] = {
     "accuracy": "Share of examples predicted right.",
     "subset_accuracy": "Share of examples with every label right.",
     "balanced_accuracy": "Mean of the classes' recalls, so that rare classes count as much as common ones.",
-    "top_5_accuracy": "Share of examples whose class is among the five most likely.",
+    "top5_accuracy": "Share of examples whose class is among the five most likely.",
     "precision": "Share of positive predictions that are right.",
     "recall": "Share of true positives that are found.",
     "specificity": "Share of true negatives that are left alone.",
