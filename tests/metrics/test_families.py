@@ -210,7 +210,8 @@ def test_a_paired_drop_is_the_difference_of_the_values(task):
         got = table.drop_estimate(both, row)
         assert isinstance(got, Estimate)
         sign = 1 if row.higher_is_better else -1
-        assert got.value == pytest.approx(sign * (one.value - other.value), abs=1e-12)
+        if row.name != "ece":  # whose drop is that of debiased errors: tests/metrics/test_calibration.py
+            assert got.value == pytest.approx(sign * (one.value - other.value), abs=1e-12)
         assert got.low < got.value < got.high
 
 
