@@ -347,6 +347,8 @@ def test_no_framework_is_needed(here, blocked, suffix):
         (["preds.csv", "--explain", "3"], "--explain is for a model that can be run"),
         (["preds.csv", "--task", "multilabel", "--positive", "1"], "--positive 1 needs two classes"),
         (["preds.csv", "--task", "regression", "--threshold", "1"], "--threshold decides between two classes"),
+        (["preds.csv", "--label", "p", "--score", "p"], "column 'p' is to be both the labels and the answers to them"),
+        (["preds.csv", "--task", "binary", "--query", "id"], "--query is for a ranking, and --task binary says"),
         (["preds.csv", "--task", "ranking"], "a ranking needs the query of each row"),
         (["preds.csv", "--task", "binary", "--score", "p,age,id"], "preds.csv: column 'id' holds '#0' in data row 1; numbers are needed"),
         (["preds.csv", "--compare", "preds.csv", "--validation", "preds.csv"], "--validation holds the answers of one model"),

@@ -86,6 +86,12 @@ def test_numbers_at_the_edge_of_what_is_allowed():
     assert estimates(sums, ["roc_auc"])[0].value == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_logits_as_large_as_doubles_are_certain():
+    made = e.multiclass([0, 1], [[1.7e308, -1.7e308], [-1e308, 0.0]], outputs="logits")
+    assert made.scores.tolist() == [[1, 0], [0, 1]]
+
+
 def test_recorded_predictions_of_two_classes_are_binary():
     labels = np.array([0, 1, 1], np.int32)
     made = e.from_predictions(
