@@ -305,13 +305,11 @@ def _typed(rng: np.random.Generator, cells: list[str]) -> np.ndarray:
 
 
 def _shown(values: np.ndarray) -> list[str]:
-    if (
-        values.dtype.kind == "f"
-        and np.isfinite(values).all()
-        and (values == np.trunc(values)).all()
-        and (np.abs(values) < 2**62).all()
-    ):
-        values = values.astype(np.int64)
+    """Numbers as Python writes them, whole ones as integers, and -0.0 as the 0.0 that it equals."""
+    if values.dtype.kind == "f":
+        values = values + 0.0
+        if np.isfinite(values).all() and (values == np.trunc(values)).all() and (np.abs(values) < 2**63).all():
+            values = values.astype(np.int64)
     return [str(v) for v in values.tolist()]
 
 

@@ -230,6 +230,8 @@ def test_the_split_column_parts_rows_that_are_judged_from_those_that_help(tmp_pa
         ({"y": [0, 1] * 20, "p": [0.1, 0.2] * 20, "age": [1.0, np.nan] * 20}, {"slices": ("age=3",)}, "holds nan in data row 2, which no range"),
         ({"y": [0, 1] * 600, "p": [0.1, 0.2] * 600, "k": list(range(1200))}, {"slices": ("k",)}, "holds 1,200 values, too many to slice by"),
         ({"y": [0, 1] * 20, "p": [0.1, 0.2] * 20, "g": ["x"] * 40}, {"cluster": "g"}, "every row has the same 'g'"),
+        ({"y": ["1.0", "0.0"] * 20, "pred": ["1", "0"] * 20}, {}, "'y' and 'pred' hold '0.0' and '0', one number written in two ways"),
+        ({"y": ["1.0", "1"] * 20, "p": [0.1, 0.2] * 20}, {}, "'y' hold '1' and '1.0', one number written in two ways"),
         ({"y": [1e200, 1] * 20, "p": [0.1, 0.2] * 20}, {"task": "regression"}, "beyond 1e"),
     ],
 )  # fmt: skip

@@ -4,7 +4,23 @@ import pytest
 
 from fuzz_tables import case, trial
 
-FOUND = (60, 484, 546, 1007, 1166, 1198, 1452, 1482, 1516, 1886, 3491, 4611, 4715, 10600)  # each once showed a fault
+FOUND = (
+    60,
+    484,
+    546,
+    1007,
+    1166,
+    1198,
+    1452,
+    1482,
+    1516,
+    1886,
+    3491,
+    4611,
+    4715,
+    8173,
+    10600,
+)  # each once showed a fault
 
 
 @pytest.mark.parametrize("start", range(0, 150, 25))

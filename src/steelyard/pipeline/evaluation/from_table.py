@@ -290,9 +290,24 @@ def _classes(table: Table, name: str) -> Words:
     return words
 
 
-def _binary(table: Table, roles: _Roles, request: Request) -> Examples:
+def _labels_and_guess(table: Table, roles: _Roles) -> tuple[Words, Words | None]:
+    """The true classes, and the predicted ones where they are given; 1 and 1.0 must not stand for the same."""
     labels = _classes(table, roles.labels[0])
     guess = _classes(table, roles.predicted[0]) if roles.predicted else None
+    names = dict.fromkeys((*labels.levels, *(guess.levels if guess is not None else ())))
+    seen: dict[float, str] = {}
+    for name in filter(is_number, names):
+        other = seen.setdefault(float(name), name)
+        if other != name:
+            where = " and ".join(repr(c) for c in (*roles.labels, *roles.predicted))
+            raise InvalidInput(
+                f"{table.path}: {where} hold {other!r} and {name!r}, one number written in two ways: write each class in one"
+            )
+    return labels, guess
+
+
+def _binary(table: Table, roles: _Roles, request: Request) -> Examples:
+    labels, guess = _labels_and_guess(table, roles)
     names = _two_classes(table, roles, request, labels, guess)
     scores = table.numbers(roles.scores[0]) if roles.scores else None
     if scores is not None and scores.ndim == 2:
@@ -331,8 +346,7 @@ def _two_classes(table: Table, roles: _Roles, request: Request, labels: Words, g
 
 
 def _multiclass(table: Table, roles: _Roles, request: Request) -> Examples:
-    labels = _classes(table, roles.labels[0])
-    guess = _classes(table, roles.predicted[0]) if roles.predicted else None
+    labels, guess = _labels_and_guess(table, roles)
     if not roles.scores:
         assert guess is not None
         names = Words.of([*labels.levels, *guess.levels]).levels
