@@ -248,7 +248,7 @@ def test_a_folder_from_a_newer_version(user, says, command):
     (user / "run").mkdir()
     (user / "run" / "records.jsonl").write_text('{"schema":7,"record":{}}\n')
     assert says(*command) == (
-        "run/records.jsonl, line 1: records have schema 7, this Steelyard reads up to 1: "
+        "run/records.jsonl, line 1: records have schema 7, this Steelyard reads up to 2: "
         "upgrade it (pip install -U steelyard)"
     )
 

@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steelyard.errors import InvalidInput, SchemaTooNew, UnsafeFile
-from steelyard.records import SCHEMA, Contract, Plan, Scalar, Step, SubjectSpec
+from steelyard.records import Contract, Plan, Scalar, Step, SubjectSpec
 from steelyard.subject.contract import check_contract
 
 __all__ = ["Artifact", "read_artifact", "refuse_code", "write_manifest"]
+
+SCHEMA = 1  # of the manifest, whose form changes apart from that of records
 
 MANIFEST = "manifest.json"
 
