@@ -611,7 +611,7 @@ def encode(record: object) -> str:
     """One line of JSON for a record, with the schema's version.
 
     >>> encode(Step(name="bf16"))
-    '{"schema":1,"record":{"type":"Step","name":"bf16","options":[]}}'
+    '{"schema":2,"record":{"type":"Step","name":"bf16","options":[]}}'
     """
     return json.dumps({"schema": SCHEMA, "record": _plain(record)}, separators=(",", ":"), allow_nan=True)
 
