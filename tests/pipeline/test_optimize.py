@@ -239,7 +239,7 @@ from steelyard.store import read_records
 peaks = read_records(pathlib.Path(sys.argv.pop(1))).run.peaks
 begin.measure_peaks = lambda: peaks
 optimize.plans_for = explore.plans_for = lambda _: tuple(Plan(steps=(Step(name=n),)) for n in ("openvino", "quantize_static"))
-prove._turn_settings = lambda *_: prove.TurnSettings(rounds=2, slots=4, warm_s=0.05)
+prove._turn_settings = lambda *_: prove.TurnSettings(rounds=4, slots=4, warm_s=0.05)
 main(sys.argv[1:])
 """
 
