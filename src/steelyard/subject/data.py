@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.records import Contract, Scalar
+from steelyard.subject.columns import class_order
 from steelyard.subject.contract import read_picture
 from steelyard.subject.splits import Encode, Split, Splits
 from steelyard.subject.text import (
     class_indices,
-    class_names,
     holds_texts,
     is_number,
     text_column,
@@ -249,7 +249,7 @@ def table(
     name = _label_column(columns, names, encode is not None) if label is None else str(label)
     if name not in columns:
         raise InvalidInput(f"{path} has no column {name!r}; it has {', '.join(names)}")
-    classes = tuple(labels) or class_names(columns[name])
+    classes = tuple(labels) or class_order(columns[name])
     features = [n for n in names if n != name]
     if not features:
         raise InvalidInput(f"{path} has no column but the label {name!r}: features are needed")

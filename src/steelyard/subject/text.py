@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput
+from steelyard.subject.columns import class_order
 from steelyard.subject.splits import Encode, Split, Splits
 
-__all__ = ["class_indices", "class_names", "holds_texts", "is_number", "text_column", "text_file", "text_folder"]
+__all__ = ["class_indices", "holds_texts", "is_number", "text_column", "text_file", "text_folder"]
 
 _PARTS = {"train": ("train",), "validation": ("dev", "validation", "valid", "val"), "test": ("test",)}
 _SUFFIXES = (".tsv", ".txt")
@@ -57,7 +58,7 @@ def _splits(
     if encode is None:
         raise InvalidInput(f"{files['train']} holds texts, and the subject has no encode=... to make inputs from them")
     lines = {name: _lines(path) for name, path in files.items()}
-    names = tuple(labels) or tuple(listed) or class_names([label for _, found in lines.values() for label in found])
+    names = tuple(labels) or tuple(listed) or class_order([label for _, found in lines.values() for label in found])
     parts = {
         name: Split.of_texts(texts, class_indices(files[name], found, names, listed), encode)
         for name, (texts, found) in lines.items()
@@ -113,16 +114,6 @@ def text_column(path: Path, columns: Mapping[str, Sequence[str]], *, label: str,
             f"{path}: one column of texts is needed besides the label {label!r}, found {found}: give text=NAME"
         )
     return wordy[0]
-
-
-def class_names(cells: Sequence[str]) -> tuple[str, ...]:
-    """Sorted, numbers by their value: 10 comes after 9.
-
-    >>> class_names(["10", "9", "10"])
-    ('9', '10')
-    """
-    names = set(cells)
-    return tuple(sorted(names, key=float) if all(map(is_number, names)) else sorted(names))
 
 
 def class_indices(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +19,7 @@ from steelyard.metrics.table import Metric, estimate, find, info
 from steelyard.pipeline.evaluation.from_table import digest_of, label_and_score
 from steelyard.pipeline.evaluation.request import Request
 from steelyard.pipeline.job import Progress
-from steelyard.records import Estimate, Evaluated, Evaluation, Objective, Unavailable
+from steelyard.records import Estimate, Evaluated, Evaluation, Unavailable
 from steelyard.stats.bootstrap import Cells
 from steelyard.subject.columns import class_order
 
@@ -163,7 +162,7 @@ def _evaluation(
         positive=classes[1],
         metrics=tuple(info(metric, leads=metric is leading) for metric in metrics),
         models=(judged,),
-        objective=dataclasses.replace(objective) if leading in metrics else Objective(name="", leads="", why=""),
+        objective=objective,
         level=request.level,
         examples=judged.digest[:16],
     )
