@@ -14,10 +14,11 @@ import pytest
 
 from steelyard.errors import WorkerFailed
 from steelyard.measure.turns import ArmFailed, TurnSettings
-from steelyard.pipeline import explore, prove
+from steelyard.pipeline import explore, optimize, prove
 from steelyard.pipeline.job import silent
-from steelyard.records import Comparison, Measurement, Plan, Sample, Step, Trial, Verification
+from steelyard.records import Comparison, Measurement, Plan, Sample, Step, Trial, Verdict, Verification
 from steelyard.store import RunFolder, read_records
+from steelyard.verify.requirements import parse_requirement
 
 
 class _Shop:
@@ -195,3 +196,32 @@ def test_near_ties_get_more_rounds_where_there_is_time(finished: Any, monkeypatc
 
 def test_without_time_one_round_decides(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _untied(finished, monkeypatch, 1.0, {}) == (["a", "b"], [])
+
+
+# --- the outcome -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("require", "slower", "steps"),
+    [("accuracy drop <= 50%", 1.5, 0), ("accuracy drop <= 50%", 0.5, 1), ("size <= 0.9999x", 1.5, 1)],
+    ids=["a slower one for nothing", "a faster one", "a slower one for its size"],
+)
+def test_a_slower_candidate_is_chosen_only_for_what_the_baseline_lacks(
+    finished: Any, require: str, slower: float, steps: int
+) -> None:
+    records = finished.result.records
+    requirement = parse_requirement(require)
+    proof = records.verification
+    seconds = proof.comparison.seconds.copy()
+    seconds[:, :, 2] = slower * seconds[:, :, 0]
+    met = Verdict(requirement=requirement, outcome="met", estimate=None)
+    proof = dataclasses.replace(
+        proof,
+        plans=proof.plans[:1],
+        verdicts=((met,),),
+        comparison=dataclasses.replace(proof.comparison, seconds=seconds),
+    )
+    run = dataclasses.replace(records.run, requirements=(requirement,))
+    outcome = optimize._decide(run, records.trials, proof, 0.0)
+    assert outcome.status == "met"
+    assert len(outcome.chosen.steps) == steps * len(proof.plans[0].steps)

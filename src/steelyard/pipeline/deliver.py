@@ -86,6 +86,13 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {"text": verdict.requirement.text, "outcome": verdict.outcome, **shown}
 
 
+def _standing(outcome: Outcome) -> str:
+    if outcome.chosen.steps:
+        return "Every requirement was met on data that nothing had seen."
+    found = "Nothing faster met every requirement" if outcome.status == "met" else "Nothing passed"
+    return f"{found}; this is the baseline, unchanged."
+
+
 def _readme(artifact: Artifact, outcome: Outcome, evidence: dict[str, Any]) -> str:
     contract = artifact.contract
     rows = (
@@ -94,7 +101,7 @@ def _readme(artifact: Artifact, outcome: Outcome, evidence: dict[str, Any]) -> s
     )
     return f"""# {outcome.chosen}
 
-{"Every requirement was met on data that nothing had seen." if outcome.status == "met" else "Nothing passed; this is the baseline, unchanged."}
+{_standing(outcome)}
 
 | requirement | outcome | evidence |
 |---|---|---|

@@ -15,7 +15,7 @@ from steelyard.pipeline.deliver import deliver
 from steelyard.pipeline.explore import explore
 from steelyard.pipeline.job import Job, Progress, check_same, silent
 from steelyard.pipeline.prepare import Prepared, prepare_subject
-from steelyard.pipeline.prove import prove
+from steelyard.pipeline.prove import promises, prove
 from steelyard.pipeline.render import write_report
 from steelyard.records import (
     Finding,
@@ -31,6 +31,7 @@ from steelyard.records import (
 from steelyard.search.attempt import Workshop
 from steelyard.search.space import plans_for
 from steelyard.store import RunFolder
+from steelyard.verify.judge import Case
 
 __all__ = ["DEFAULTS", "optimize"]
 
@@ -118,13 +119,23 @@ def _decide(run: Run, trials: Sequence[Trial], verification: Verification | None
         if all(v.outcome == "met" for v in row)
     ]
     if passing:
-        chosen = min(passing, key=lambda pair: pair[0])[1]
+        log_ratio, chosen = min(passing, key=lambda pair: pair[0])
+        if log_ratio >= 0 and _stands(verification, run.requirements, run.contract.labels):
+            reason = "it meets every requirement, and no candidate that does is faster"
+            return Outcome(status="met", chosen=Plan(), reason=reason, wall_s=wall_s)
         return Outcome(status="met", chosen=chosen, reason="the fastest that meets every requirement", wall_s=wall_s)
     failing = [v for row in verification.verdicts for v in row if v.outcome != "met"]
     words = "; ".join(
         dict.fromkeys(f"{v.requirement.text}: {v.outcome}" + (f", {v.advice}" if v.advice else "") for v in failing)
     )
     return Outcome(status="nothing-passed", chosen=Plan(), reason=words, wall_s=wall_s)
+
+
+def _stands(verification: Verification, requirements: Sequence[Requirement], labels: tuple[str, ...]) -> bool:
+    """Whether the baseline does what is required: requirements on quality alone ask for no change."""
+    before = verification.measurements[0]
+    itself = Case(before=before, after=before, comparison=verification.comparison, arm=0, labels=labels)
+    return all(promises(itself, r) for r in requirements)
 
 
 def _why_no_finalist(trials: Sequence[Trial], requirements: Sequence[Requirement]) -> str:

@@ -30,7 +30,7 @@ from steelyard.store import RunFolder
 from steelyard.subject.artifact import read_artifact
 from steelyard.verify.judge import Case, control_ratio, judge, point
 
-__all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "promising", "proof_s", "prove"]
+__all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "promises", "promising", "proof_s", "prove"]
 
 FINALISTS = 2
 ROUNDS, SLOTS = 10, 12  # at the least
@@ -88,12 +88,13 @@ def promising(
         case = Case(
             before=baseline, after=trial.after, comparison=trial.comparison, arm=1, split="validation", labels=labels
         )
-        if all(_promises(case, r) for r in requirements):
+        if all(promises(case, r) for r in requirements):
             passing.append((float(log_ratios(trial.comparison, 1).mean()), trial))
     return [trial for _, trial in sorted(passing, key=lambda pair: pair[0])]
 
 
-def _promises(case: Case, requirement: Requirement) -> bool:
+def promises(case: Case, requirement: Requirement) -> bool:
+    """Whether the point estimate keeps the requirement; the proof is another matter."""
     value = point(case, requirement)
     if value is None:
         return False

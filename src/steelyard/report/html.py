@@ -84,6 +84,8 @@ def _headline(records: RunRecords, pair: Pair) -> str:
     failed = records.outcome is not None and records.outcome.status == "nothing-passed"
     if failed and pair.after is None:
         return "Nothing passed, so the baseline stays"
+    if records.outcome is not None and pair.after is None:
+        return "The baseline stays: nothing faster meets every requirement"
     if pair.after is None:
         latency = derive.reading(pair.before, "latency_s", batch=1)
         return "Measured" if isinstance(latency, Unavailable) else f"{numbers.seconds(latency.value)} per inference"
