@@ -29,6 +29,7 @@ __all__ = [
     "Corrupted",
     "Curve",
     "Difference",
+    "EnergyCalibration",
     "Environment",
     "Estimate",
     "Evaluated",
@@ -36,6 +37,10 @@ __all__ = [
     "Finding",
     "Gap",
     "Gate",
+    "GateReport",
+    "GateSide",
+    "GateStage",
+    "GridFactor",
     "Measurement",
     "MetricInfo",
     "Objective",
@@ -49,10 +54,13 @@ __all__ = [
     "Run",
     "RunRecords",
     "Sample",
+    "SavedBaseline",
     "Shown",
     "SliceScore",
     "Step",
     "SubjectSpec",
+    "Suite",
+    "SuiteCell",
     "Task",
     "Temperature",
     "Threshold",
@@ -353,6 +361,38 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GridFactor:
+    """What a kilowatt-hour emits somewhere, over a year: grams of CO2 equivalent, with a 5 to 95 % range and its source."""
+
+    region: str  # as the user writes it: "FR", "us-east-1"
+    name: str  # in words: "France", "N. Virginia (AWS)"
+    g_per_kwh: float
+    low: float
+    high: float
+    year: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EnergyCalibration:
+    """Loads that were run on one machine beside its energy counter, from which a model of its power is fitted.
+
+    Row i of ``rates`` ``(n, columns)`` says what ran while ``watts[i]`` were drawn; ``kinds[i]`` is the kind of load.
+    """
+
+    machine: str  # fingerprint, as in Environment
+    cpu: str
+    source: str  # the counter that was read
+    columns: tuple[str, ...]  # "busy_cores", "moved_bytes_per_s", "fp32_macs_per_s", ...
+    rates: Floats
+    watts: Floats  # of the idle machine and of each load
+    kinds: tuple[str, ...]
+    seconds: Floats  # how long each was read for
+    time: str  # ISO 8601, UTC
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How the run ended."""
 
@@ -378,6 +418,7 @@ class Run:
     overlaps: tuple[Overlap, ...] = ()
     warnings: tuple[str, ...] = ()
     version: str = ""
+    grid: tuple[GridFactor, ...] = ()  # of the region the user named, first, then of others to compare it with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -596,6 +637,103 @@ class Evaluation:
     environment: Environment | None = None
     time: str = ""  # ISO 8601, UTC
     version: str = ""
+
+
+# --- what a gate said, and a suite read -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedBaseline:
+    """What a gate must know of a model later: readings, one block a process, and predictions; small enough for a repository."""
+
+    name: str
+    source: str  # the user's words for the model
+    plan: Plan
+    measured: Measurement
+    labels: tuple[str, ...] = ()
+    time: str = ""  # ISO 8601, UTC
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSide:
+    """One of the two that a gate compares."""
+
+    name: str  # the path that the user gave
+    kind: Literal["run", "deployed", "file"]
+    plan: Plan
+    subject: str  # fingerprint of the weights or file
+    environment: Environment | None = None  # of its stored readings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateStage:
+    """One measurement of both sides, and the verdicts that it alone supports."""
+
+    before: Measurement
+    after: Measurement
+    verdicts: tuple[Verdict, ...]
+    comparison: Comparison | None = None  # arms: baseline, control, candidate; None: readings that never ran together
+    control: Estimate | None = None  # ratio of the A/A control
+    control_alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateReport:
+    """The record of `steelyard gate`. A time or another noisy cost is broken only where a second stage says so too."""
+
+    baseline: GateSide
+    candidate: GateSide
+    how: Literal["turns", "stored"]  # measured afresh taking turns | readings that never ran together
+    stages: tuple[GateStage, ...]
+    verdicts: tuple[Verdict, ...]  # one a requirement, over all stages
+    undecided: Literal["pass", "fail"] = "pass"
+    noise_floor: float = 0.0  # in log-ratio: no limit on a ratio of times is set closer to 1 than this
+    unlike: str = ""  # how the two machines differ, where the user allowed that
+    notes: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # the words that repeat it
+    environment: Environment | None = None
+    wall_s: float = 0.0
+    time: str = ""  # ISO 8601, UTC
+    version: str = ""
+
+    def passes(self, verdict: Verdict) -> bool:
+        """Whether the gate lets this outcome through; what could not be judged never is."""
+        return verdict.outcome == "met" or (verdict.outcome == "undecided" and self.undecided == "pass")
+
+    @property
+    def passed(self) -> bool:
+        """Whether every requirement was let through."""
+        return all(map(self.passes, self.verdicts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """The first record of a suite's folder: what was asked, and of which machine."""
+
+    name: str
+    cells: tuple[str, ...]  # keys of all cells, in order
+    definition: str  # JSON of the suite as it was read
+    environment: Environment
+    time: str = ""  # ISO 8601, UTC
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteCell:
+    """One model on one data set by one engine at one batch size: read, or refused with its reason."""
+
+    key: str  # "model/data/engine/batch-1"
+    model: str
+    data: str  # "" for cost alone
+    engine: str
+    batch: int
+    folder: str  # run folder, relative to the suite's
+    measured: Measurement | None = None  # `latency_s` at this batch has one block a process; predictions on "test"
+    labels: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    flags: tuple[str, ...] = ()  # rounds flagged for steal, throttling or the like; nothing is removed
+    wall_s: float = 0.0
 
 
 # --- JSON ------------------------------------------------------------------------------------------

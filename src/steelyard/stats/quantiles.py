@@ -29,7 +29,7 @@ def normal_critical(level: float) -> float:
     return float(-ndtri(tail(level)))
 
 
-def t_critical(level: float, degrees: int) -> float:
+def t_critical(level: float, degrees: float) -> float:
     """The half-width of a two-sided t interval with `degrees` of freedom, in standard errors.
 
     >>> round(t_critical(0.95, 9), 4)
