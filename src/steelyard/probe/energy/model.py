@@ -1,14 +1,9 @@
-"""Energy: read from the processor's counter where there is one, else modelled, as a distribution.
+"""Energy modelled from time and utilisation: published power figures of processors like this one, as a distribution.
 
-Two sources, never mixed:
-
-- **measured**: the RAPL counters under ``/sys/class/powercap``: whole packages and their DRAM, whatever
-  else ran meanwhile included, without power supply, fans and cooling;
-- **modelled**: ``E = t * PUE * error * (cores * (idle + (max - idle) * f(u)) + dram)``, at the building's
-  meter. Nothing in it is read from this machine but time, processor time and memory. Simple models of
-  this kind miss counters by about 40 % on average, so expect a factor of two either way; more digits
-  would hide that. What it does tell well is a *ratio* of two runs drawn with one seed: every factor is the same
-  draw in both and cancels, and at equal utilisation and memory the energy ratio *is* the time ratio.
+``P = PUE * error * (cores * (idle + (max - idle) * f(u)) + dram)``, at the building's meter. The published figures
+are of whole servers for each hardware thread, so the share of a virtual machine is its cores (threads) of the host's.
+Nothing in it is read from this machine but time, processor time and memory. Energy is power times time: of an inference,
+an epoch or a run alike.
 
 Coefficients, their dates and sources stand in ``power.json``.
 """
@@ -18,84 +13,52 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steelyard.errors import InvalidInput
-from steelyard.records import Environment, Floats, Sample, Unavailable
+from steelyard.records import Environment, Floats, Sample
 
-__all__ = [
-    "EnergyCounters",
-    "energy",
-    "error_sigma",
-    "modelled_energy_j",
-    "processor_families",
-    "read_counters",
-]
-
-POWERCAP = Path("/sys/class/powercap")
+__all__ = ["error_sigma", "modelled_energy_j", "modelled_power_w", "processor_families"]
 
 
-# --- measured --------------------------------------------------------------------------------------
+def modelled_power_w(
+    busy_cores: float, memory_bytes: int, environment: Environment, draws: int = 4000, seed: int = 0
+) -> Sample:
+    """Monte Carlo draws of the power, in watts, of this machine while `busy_cores` of its cores work.
 
+    ``busy_cores`` is processor time over time, so utilisation is ``u = busy_cores / cores``, at most 1. The idle power of
+    every core this process may use is charged, too. Each draw takes
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyCounters:
-    """One reading of every RAPL zone that counts: microjoules so far, and where each counter wraps."""
+    - the processor's *family*, evenly from those that fit its name and instruction sets;
+    - the power curve ``f`` between linear ``u`` and concave ``2u - u**1.4`` (Fan, Weber, Barroso 2007), evenly;
+    - DRAM per GB from 0 (already inside the server's figure) to the published figure, evenly;
+    - PUE from a triangle (1.05 to 1.6; a machine under a desk has 1);
+    - the model's own error: log-normal, median 1, mean absolute error 40 %.
 
-    energy_uj: Mapping[str, int]
-    range_uj: Mapping[str, int]
-
-    def since(self, earlier: EnergyCounters) -> float:
-        """Joules from `earlier` to now over all zones; at most one wrap of each counter is undone.
-
-        >>> before = EnergyCounters(energy_uj={"package-0": 900}, range_uj={"package-0": 1000})
-        >>> after = EnergyCounters(energy_uj={"package-0": 100}, range_uj={"package-0": 1000})
-        >>> after.since(before)
-        0.0002
-        """
-        return sum(self._advance_uj(zone, earlier.energy_uj[zone]) for zone in self.energy_uj) / 1e6
-
-    def _advance_uj(self, zone: str, earlier: int) -> int:
-        advance = self.energy_uj[zone] - earlier
-        return advance if advance >= 0 else advance + self.range_uj[zone]
-
-
-def read_counters(root: Path = POWERCAP) -> EnergyCounters | Unavailable:
-    """Read package zones and the DRAM zones beside them; `Unavailable` says which file could not be read.
-
-    Core and uncore zones lie inside their package, and ``psys`` around it: counting them would count twice.
+    ``values`` has shape ``(draws,)``; its 5th and 95th percentiles are the interval to show. The note names the
+    families assumed and the input whose draws explain most of the spread (squared rank correlation).
+    Raises `InvalidInput` for what is negative or not finite.
     """
-    zones = {f"{path.name} {_text(path / 'name')}": path for path in sorted(root.glob("intel-rapl:*"))}
-    counted = {name: path for name, path in zones.items() if name.split()[-1].startswith(("package", "dram"))}
-    if not counted:
-        return Unavailable(quantity="energy_j", reason=f"no energy counter on this host: no RAPL zones in {root}")
-    try:
-        return EnergyCounters(
-            energy_uj={name: int((path / "energy_uj").read_text()) for name, path in counted.items()},
-            range_uj={name: int((path / "max_energy_range_uj").read_text()) for name, path in counted.items()},
+    if not (math.isfinite(busy_cores) and busy_cores >= 0) or memory_bytes < 0 or draws < 1:
+        raise InvalidInput(
+            f"power needs cores and bytes of 0 or more and a draw at least, got {busy_cores}, {memory_bytes} and {draws}"
         )
-    except PermissionError as error:
-        cure = "only root may read it; give read permission or run as root"
-        return Unavailable(quantity="energy_j", reason=f"permission denied for {error.filename}: {cure}")
-    except (OSError, ValueError) as error:
-        return Unavailable(quantity="energy_j", reason=f"the energy counter cannot be read: {error}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return "unreadable"
-
-
-# --- modelled --------------------------------------------------------------------------------------
+    factors = _draw_factors(environment, draws, seed)
+    busy = min(1.0, busy_cores / environment.cores)
+    watts = environment.cores * (factors.idle_w + (factors.max_w - factors.idle_w) * factors.curve(busy))
+    watts = (watts + factors.dram_w_per_gb * memory_bytes / 1e9) * factors.pue * factors.error
+    return Sample(
+        quantity="power_w",
+        unit="W",
+        values=watts,
+        provenance="modelled",
+        note=_note(environment, factors, watts),
+    )
 
 
 def modelled_energy_j(
@@ -106,58 +69,16 @@ def modelled_energy_j(
     draws: int = 4000,
     seed: int = 0,
 ) -> Sample:
-    """Monte Carlo draws of the energy, in joules, of `seconds` of wall time on this machine.
+    """Draws of the energy, in joules, of `seconds` of wall time: `modelled_power_w` times the time.
 
-    ``cpu_seconds`` is the processor time over all cores; utilisation is ``u = cpu_seconds / (seconds * cores)``.
-    The idle power of every core this process may use is charged for the whole time. Each draw takes
-
-    - the processor's *family*, evenly from those that fit its name and instruction sets;
-    - the power curve ``f`` between linear ``u`` and concave ``2u - u**1.4`` (Fan, Weber, Barroso 2007), evenly;
-    - DRAM per GB from 0 (already inside the server's figure) to the published figure, evenly;
-    - PUE from a triangle (1.05 to 1.6; a machine under a desk has 1);
-    - the model's own error: log-normal, median 1, mean absolute error 40 %.
-
-    ``values`` has shape ``(draws,)``; its 5th and 95th percentiles are the interval to show. The note names the
-    families assumed and the input whose draws explain most of the spread (squared rank correlation).
-    Raises `InvalidInput` for times that are not positive and finite.
+    ``cpu_seconds`` is the processor time over all cores. Raises `InvalidInput` for times that are not positive and finite.
     """
-    _check(seconds, cpu_seconds, memory_bytes, draws)
-    factors = _draw_factors(environment, draws, seed)
-    busy = min(1.0, cpu_seconds / (seconds * environment.cores))
-    watts = environment.cores * (factors.idle_w + (factors.max_w - factors.idle_w) * factors.curve(busy))
-    watts = watts + factors.dram_w_per_gb * memory_bytes / 1e9
-    energy_j = seconds * watts * factors.pue * factors.error
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InvalidInput(f"energy needs a positive time, got {seconds} s")
+    power = modelled_power_w(cpu_seconds / seconds, memory_bytes, environment, draws, seed)
     return Sample(
-        quantity="energy_j",
-        unit="J",
-        values=energy_j,
-        provenance="modelled",
-        note=_note(environment, factors, energy_j),
+        quantity="energy_j", unit="J", values=seconds * power.values, provenance=power.provenance, note=power.note
     )
-
-
-def energy(
-    seconds: float,
-    cpu_seconds: float,
-    memory_bytes: int,
-    environment: Environment,
-    *,
-    before: EnergyCounters | Unavailable | None = None,
-    after: EnergyCounters | Unavailable | None = None,
-    draws: int = 4000,
-    seed: int = 0,
-) -> Sample | Unavailable:
-    """The energy of a stretch of work: measured if both counter readings are there, else modelled.
-
-    `Unavailable` where neither works: a processor for whose kind no power figures are published.
-    """
-    if isinstance(before, EnergyCounters) and isinstance(after, EnergyCounters):
-        note = "RAPL: whole packages and their memory, other processes included; without supply, fans and cooling"
-        return Sample(quantity="energy_j", unit="J", values=np.array([after.since(before)]), note=note)
-    if not processor_families(environment):
-        reason = f"no energy counter, and no published power figures for the processor {environment.cpu!r}"
-        return Unavailable(quantity="energy_j", reason=reason)
-    return modelled_energy_j(seconds, cpu_seconds, memory_bytes, environment, draws, seed)
 
 
 def processor_families(environment: Environment) -> tuple[str, ...]:
@@ -265,9 +186,9 @@ def _coefficients() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _note(environment: Environment, factors: _Factors, energy_j: Floats) -> str:
+def _note(environment: Environment, factors: _Factors, watts: Floats) -> str:
     families = " or ".join(processor_families(environment)) or "any family on record"
-    name, share = _dominant(factors, energy_j)
+    name, share = _dominant(factors, watts)
     table = _coefficients()
     blind = "; accelerators not included" if environment.accelerators else ""
     return (
@@ -277,8 +198,8 @@ def _note(environment: Environment, factors: _Factors, energy_j: Floats) -> str:
     )
 
 
-def _dominant(factors: _Factors, energy_j: Floats) -> tuple[str, float]:
-    """The input with the largest share of the summed squared rank correlations with the energy."""
+def _dominant(factors: _Factors, watts: Floats) -> tuple[str, float]:
+    """The input with the largest share of the summed squared rank correlations with the power."""
     inputs = {
         "the model's own error": factors.error,
         "the processor's family": factors.max_w,
@@ -286,7 +207,7 @@ def _dominant(factors: _Factors, energy_j: Floats) -> tuple[str, float]:
         "the memory's power": factors.dram_w_per_gb,
         "PUE": factors.pue,
     }
-    squares = {name: _rank_correlation(values, energy_j) ** 2 for name, values in inputs.items()}
+    squares = {name: _rank_correlation(values, watts) ** 2 for name, values in inputs.items()}
     name = max(squares, key=lambda key: squares[key])
     return name, squares[name] / (sum(squares.values()) or 1.0)
 
@@ -303,12 +224,3 @@ def _ranks(values: Floats) -> Floats:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
-
-
-def _check(seconds: float, cpu_seconds: float, memory_bytes: int, draws: int) -> None:
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidInput(f"energy needs a positive time, got {seconds} s")
-    if not (math.isfinite(cpu_seconds) and cpu_seconds >= 0):
-        raise InvalidInput(f"processor time must be 0 s or more, got {cpu_seconds}")
-    if memory_bytes < 0 or draws < 1:
-        raise InvalidInput(f"memory must be 0 bytes or more and draws 1 or more, got {memory_bytes} and {draws}")
