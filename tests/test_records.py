@@ -96,7 +96,31 @@ def examples(schema=2):
         spec, contract, overlap, host, sample, gone, made, measurement, estimate, step, plan, prediction, finding,
         requirement, verdict, refusal, comparison, trial, verification, outcome, run, whole,
         *(evaluation_examples(estimate, gone, overlap, host) if schema > 1 else ()),
+        *(gating_examples(plan, measurement, verdict, comparison, estimate, refusal) if schema > 1 else ()),
     ]  # fmt: skip
+
+
+def gating_examples(plan, measurement, verdict, comparison, estimate, refusal):
+    """What a gate says, and what a suite reads."""
+    when = {"time": "2026-01-01T00:00:00+00:00", "version": "0.1.0"}
+    host = measurement.environment
+    saved = r.SavedBaseline(name="main", source="m.py", plan=plan, measured=measurement, labels=("a", "b"), **when)
+    side = r.GateSide(name="runs/main", kind="run", plan=plan, subject="abc", environment=host)
+    stage = r.GateStage(
+        before=measurement, after=measurement, verdicts=(verdict,), comparison=comparison, control=estimate,
+        control_alarm=True,
+    )  # fmt: skip
+    report = r.GateReport(
+        baseline=side, candidate=side, how="turns", stages=(stage,), verdicts=(verdict,), undecided="fail",
+        noise_floor=0.01, unlike="another processor", notes=("a note",), command=("steelyard", "gate"),
+        environment=host, wall_s=9.0, **when,
+    )  # fmt: skip
+    suite = r.Suite(name="tiny", cells=("a/digits/onnx/batch-1",), definition="{}", environment=host, **when)
+    cell = r.SuiteCell(
+        key="a/digits/onnx/batch-1", model="a", data="digits", engine="onnxruntime", batch=1, folder="a",
+        measured=measurement, labels=("a", "b"), refusal=refusal, flags=("round 1: steal",), wall_s=2.0,
+    )  # fmt: skip
+    return [saved, side, stage, report, suite, cell]
 
 
 def evaluation_examples(estimate, gone, overlap, host):

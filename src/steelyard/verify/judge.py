@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.measure.turns import log_ratios
-from steelyard.metrics.examples import from_predictions
-from steelyard.metrics.table import drop, drop_estimate, estimate, evidence, find, pair, quality
+from steelyard.metrics.examples import Examples, from_predictions
+from steelyard.metrics.slices import gap
+from steelyard.metrics.table import Metric, drop, drop_estimate, estimate, evidence, find, pair, quality
 from steelyard.records import (
     Comparison,
     Estimate,
@@ -31,6 +32,7 @@ from steelyard.records import (
 from steelyard.stats.multiple import holm
 from steelyard.stats.order import percentile_interval
 from steelyard.stats.paired import log_ratio_interval, rounds_needed
+from steelyard.stats.unpaired import contrast
 
 __all__ = ["Case", "control_ratio", "judge", "point"]
 
@@ -39,12 +41,15 @@ Interval = Callable[[float], Estimate]  # level -> estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
-    """One candidate against the baseline: what was read of both, and their times taking turns."""
+    """One candidate against the baseline: what was read of both, and their times taking turns.
+
+    Without a comparison the two never ran together, and their processes are compared as two independent samples.
+    """
 
     before: Measurement
     after: Measurement
-    comparison: Comparison
-    arm: int
+    comparison: Comparison | None = None
+    arm: int = 0
     split: str = "test"
     widen: float = 0.0  # in log-ratio: what the A/A control found, added to every interval of a time
     labels: tuple[str, ...] = ()  # class names, for requirements that name one
@@ -158,11 +163,31 @@ def _quality(case: Case, requirement: Requirement) -> Interval | Unavailable:
         return Unavailable(quantity=name, reason="no labelled data was given")
     first, second = (from_predictions(made, case.labels) for made in (before, after))
     metric = find(name, second.task, second.classes)
+    if requirement.kind == "max_drop" and not _same_examples(before, after):
+        return _unpaired_drop(first, second, metric)
     if requirement.kind == "max_drop":
         both = pair(first, second, [metric])
         return _known(lambda level: drop_estimate(both, metric, level))
     of = evidence(second, [metric])
     return _known(lambda level: estimate(of, metric, level))
+
+
+def _same_examples(before: Predictions, after: Predictions) -> bool:
+    return np.array_equal(before.labels, after.labels)
+
+
+def _unpaired_drop(first: Examples, second: Examples, metric: Metric) -> Interval | Unavailable:
+    """Two models on examples of their own: the intervals of the two add up (see `metrics.slices.gap`)."""
+    sides = [evidence(examples, [metric]) for examples in (first, second)]
+    missing = next((e for e in (estimate(side, metric) for side in sides) if isinstance(e, Unavailable)), None)
+    if missing is not None:
+        return missing
+
+    def interval(level: float) -> Estimate:
+        found = gap(sides[1], sides[0], metric, level)
+        return dataclasses.replace(found, quantity=f"{metric.name}_drop", method=f"unpaired, {found.method}")
+
+    return _cached(interval)
 
 
 def _known(ask: Callable[[float], Estimate | Unavailable]) -> Interval | Unavailable:
@@ -198,13 +223,35 @@ def _latency(case: Case, requirement: Requirement) -> Interval | Unavailable:
 
 def _latency_ratio(case: Case, name: str, q: float) -> Interval | Unavailable:
     """For the median the readings of the turns; for a tail each round's percentile, process against process."""
-    if name == "latency":
+    if name == "latency" and case.comparison is not None:
         return _log_interval(name, log_ratios(case.comparison, case.arm), case.widen, ratio=True)
     before, after = (m.get("latency_s", batch=1) for m in (case.before, case.after))
     if isinstance(before, Unavailable) or isinstance(after, Unavailable):
         return Unavailable(quantity=name, reason="latency was not read for both")
+    if case.comparison is None:
+        return _unpaired_latency(name, _by_block(before, q), _by_block(after, q), case.widen)
     logs = np.log(_by_block(after, q)) - np.log(_by_block(before, q))
     return _log_interval(name, logs, case.widen, ratio=True)
+
+
+def _unpaired_latency(
+    name: str, before: NDArray[np.float64], after: NDArray[np.float64], widen: float
+) -> Interval | Unavailable:
+    if min(len(before), len(after)) < 2:
+        side = "baseline" if len(before) < 2 else "candidate"
+        reason = f"only one process of the {side} was timed, which says nothing of the spread between processes"
+        return Unavailable(quantity=name, reason=reason)
+    return _unpaired(name, before, after, widen)
+
+
+def _unpaired(name: str, before: NDArray[np.float64], after: NDArray[np.float64], widen: float = 0.0) -> Interval:
+    """A ratio of two sets of processes that never ran together."""
+    of = contrast(np.log(before), np.log(after))
+    method = "Welch's t on logs of processes, unpaired"
+    count = len(before) + len(after)
+    return lambda level: dataclasses.replace(
+        _ratio_estimate(name, *of.ratio(level), level, count, widen), method=method
+    )
 
 
 def _percentile(name: str, values: NDArray[np.float64], q: float, level: float, widen: float) -> Estimate:
@@ -262,8 +309,11 @@ def _memory(case: Case, requirement: Requirement) -> Interval | Unavailable:
     before, after = (m.get("memory_running_bytes") for m in (case.before, case.after))
     if isinstance(before, Unavailable) or isinstance(after, Unavailable):
         return Unavailable(quantity="memory", reason="peak memory was not read")
-    if len(after.values) < 2 or len(after.values) != len(before.values):
+    paired = case.comparison is not None
+    if min(len(before.values), len(after.values)) < 2 or (paired and len(after.values) != len(before.values)):
         return _constant(requirement, before.value, after.value, "byte")
+    if requirement.kind == "max_ratio" and not paired:
+        return _unpaired("memory", before.values, after.values)
     if requirement.kind == "max_ratio":
         return _log_interval("memory", np.log(after.values / before.values), 0.0, ratio=True)
     logs = np.log(after.values)
@@ -374,8 +424,10 @@ def _advice(case: Case, requirement: Requirement, found: Estimate, level: float)
         before, after = case.before.on(case.split), case.after.on(case.split)
         assert before is not None
         assert after is not None
+        if not _same_examples(before, after):
+            return "the two were judged on other examples: judged on the same ones, far fewer decide"
         return _more_examples(case, before, after, requirement, level)
-    if requirement.kind == "max_ratio" and requirement.quantity == "latency":
+    if requirement.kind == "max_ratio" and requirement.quantity == "latency" and case.comparison is not None:
         needed = rounds_needed(log_ratios(case.comparison, case.arm), math.log(requirement.limit), level)
         more = None if needed is None else max(1, needed - len(case.comparison.seconds))
         return (
