@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from steelyard.errors import InvalidInput, RunFolderBusy, StorageFull
 from steelyard.records import (
+    EnergyCalibration,
     Evaluation,
     Finding,
     Measurement,
@@ -24,13 +25,28 @@ from steelyard.records import (
     Plan,
     Run,
     RunRecords,
+    SavedBaseline,
+    Suite,
+    SuiteCell,
     Trial,
     Verification,
     decode,
     encode,
 )
 
-__all__ = ["RunFolder", "holds_evaluations", "read_evaluations", "read_records"]
+__all__ = [
+    "RunFolder",
+    "check_idle",
+    "holds_evaluations",
+    "read_baseline",
+    "read_calibration",
+    "read_evaluations",
+    "read_records",
+    "read_suite",
+    "state_folder",
+    "write_baseline",
+    "write_calibration",
+]
 
 RECORDS = "records.jsonl"
 
@@ -163,6 +179,98 @@ def holds_evaluations(folder: Path) -> bool:
     """Whether the folder's records begin with an evaluation."""
     path = folder / RECORDS
     return path.is_file() and isinstance(next(_lines(path), None), Evaluation)
+
+
+def check_idle(folder: Path) -> None:
+    """Raise `RunFolderBusy` where a run is still writing to the folder: what it holds is not yet what it will say."""
+    lock = folder / ".lock"
+    if not lock.is_file():
+        return
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except PermissionError:
+        return  # not ours, so no run of ours
+    except OSError:
+        raise RunFolderBusy(f"a run is still writing to {folder}: wait for it") from None
+
+
+def write_baseline(path: Path, saved: SavedBaseline) -> None:
+    """Write a baseline file whole or not at all. A file there that is no baseline is refused, not overwritten."""
+    if path.exists():
+        read_baseline(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(encode(saved) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from None
+
+
+def read_baseline(path: Path) -> SavedBaseline:
+    """A baseline file. Raises `InvalidInput` for a damaged one or another file, `SchemaTooNew` for one of a newer version."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidInput(f"cannot read {path}: {reason}") from None
+    try:
+        found = decode(text)
+    except InvalidInput as error:
+        raise type(error)(f"{path}: {error}") from None
+    if not isinstance(found, SavedBaseline):
+        raise InvalidInput(f"{path} is no baseline file: write one with `steelyard gate RUN --save {path.name}`")
+    return found
+
+
+def read_suite(folder: Path) -> tuple[Suite, tuple[SuiteCell, ...]]:
+    """A suite's folder: what was asked, and the cells read so far. A cell that was read again replaces the one before."""
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(
+            f"{folder} holds no suite (no {RECORDS}): give the folder that `steelyard suite run --out` named"
+        )
+    first, *rest = tuple(_lines(path)) or (None,)
+    if not isinstance(first, Suite):
+        raise InvalidInput(
+            f"{path} does not begin with a suite: give the folder that `steelyard suite run --out` named"
+        )
+    cells = {record.key: record for record in rest if isinstance(record, SuiteCell)}
+    return first, tuple(cells[key] for key in first.cells if key in cells)
+
+
+def state_folder() -> Path:
+    """Where Steelyard keeps what it learns of a machine: ``$XDG_STATE_HOME/steelyard``, or ``~/.local/state/steelyard``."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))  # by the XDG specification a relative one is ignored
+    return (named if named.is_absolute() else Path.home() / ".local/state") / "steelyard"
+
+
+def write_calibration(calibration: EnergyCalibration) -> Path:
+    """Keep a machine's energy calibration, whole or not at all, in place of the one before; where it lies."""
+    path = _calibration_path(calibration.machine)
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(encode(calibration) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    return path
+
+
+def read_calibration(machine: str) -> EnergyCalibration | None:
+    """The energy calibration of the machine with this fingerprint; None where there is none that can be read."""
+    try:
+        found = decode(_calibration_path(machine).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, InvalidInput):
+        return None  # it only refines a model: a damaged one must not stop a run
+    return found if isinstance(found, EnergyCalibration) and found.machine == machine else None
+
+
+def _calibration_path(machine: str) -> Path:
+    return state_folder() / "energy" / f"{machine}.json"
 
 
 def _lines(path: Path) -> Iterator[Any]:

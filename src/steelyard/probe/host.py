@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from steelyard.records import Environment
 
-__all__ = ["INSTRUCTION_SETS", "PACKAGES", "Pressure", "environment", "load_now"]
+__all__ = ["INSTRUCTION_SETS", "PACKAGES", "Pressure", "clock_ghz", "environment", "load_now"]
 
 # The sets that decide which data types are fast, and (vaes) that tell processor generations apart.
 INSTRUCTION_SETS = (
@@ -72,6 +72,7 @@ class Pressure:
     throttled_periods: int | None
     involuntary_switches: int  # times this process was made to yield a core
     load_average: float  # runnable processes over the last minute, at the later moment
+    busy_s: float = 0.0  # of `cpu_s`, time in which a core worked for some process
 
     @property
     def steal_share(self) -> float:
@@ -87,6 +88,7 @@ class Pressure:
             throttled_periods=_advance(self.throttled_periods, earlier.throttled_periods),
             involuntary_switches=self.involuntary_switches - earlier.involuntary_switches,
             load_average=self.load_average,
+            busy_s=self.busy_s - earlier.busy_s,
         )
 
     def flags(self, *, steal_limit: float = 0.02) -> tuple[str, ...]:
@@ -113,7 +115,18 @@ def load_now(root: Path = Path("/")) -> Pressure:
         throttled_periods=periods,
         involuntary_switches=resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
         load_average=float(load[0]) if load else 0.0,
+        busy_s=(sum(jiffies[:3]) + sum(jiffies[5:7])) / hertz,  # without idle, waiting for disks, and stolen time
     )
+
+
+def clock_ghz(root: Path = Path("/")) -> float | None:
+    """The clock in GHz of the fastest core this process may use, at this moment; None where the kernel does not say.
+
+    A core at work holds its clock for some milliseconds, so the reading belongs to the work that just ended.
+    """
+    policies = (f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq" for core in os.sched_getaffinity(0))
+    kilohertz = [int(text) for path in policies if (text := _read(root / path).strip()).isdigit()]
+    return max(kilohertz) / 1e6 if kilohertz else None
 
 
 def _advance(now: _Number | None, before: _Number | None) -> _Number | None:
