@@ -7,6 +7,7 @@ machine falls on all arms alike. A round's reading for an arm is the median of i
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,21 +17,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.errors import WorkerFailed
+from steelyard.errors import InvalidInput, SteelyardError, WorkerFailed
+from steelyard.measure.arms import COMMAND, WORKER, Arm
 from steelyard.measure.process import Child, Limits
-from steelyard.probe.host import load_now
+from steelyard.probe.watch import Moment, disturbances, moment
 from steelyard.records import Comparison, Sample, Unavailable
+from steelyard.stats.changepoint import steady_from
 
-__all__ = ["ArmFailed", "TurnSettings", "Turns", "log_ratios", "take_turns"]
-
-WORKER = "steelyard.measure.worker:Worker"
+__all__ = [
+    "WORKER",
+    "ArmFailed",
+    "Rehearsal",
+    "TurnSettings",
+    "Turns",
+    "joined",
+    "log_ratios",
+    "rehearse",
+    "rounds",
+    "take_turns",
+]
 
 
 class ArmFailed(WorkerFailed):
     """The process of one arm failed; ``arm`` says which."""
 
-    def __init__(self, arm: int, failure: WorkerFailed) -> None:
-        super().__init__(failure.kind, str(failure))
+    def __init__(self, arm: int, failure: SteelyardError) -> None:
+        super().__init__(failure.kind if isinstance(failure, WorkerFailed) else "error", str(failure))
         self.arm = arm
 
 
@@ -73,27 +85,102 @@ def take_turns(
     """
     rng = np.random.default_rng(settings.seed)
     orders = np.stack([_abba(rng, settings.slots, len(arms)) for _ in range(settings.rounds)])
-    rounds: list[_Round] = []
+    crew = [Arm(worker=worker, load={"folder": str(folder), "inputs": str(inputs)}) for folder in arms.values()]
+    played: list[_Round] = []
     flags: list[str] = []
     for done, order in enumerate(orders, 1):
-        before = load_now()
-        rounds.append(_round(list(arms.values()), inputs, settings, order, worker, limits, log))
-        flags += [f"round {done}: {flag}" for flag in load_now().since(before).flags()]
+        before = moment()
+        played.append(_round(crew, settings, order, limits, log))
+        flags += _flags(done, before)
         if on_round is not None:
             on_round(done)
     return Turns(
-        comparison=_comparison(tuple(arms), settings, [r.times for r in rounds], orders, flags),
-        readings=tuple(_pooled(rounds, arm, settings.batch) for arm in range(len(arms))),
+        comparison=_comparison(tuple(arms), settings, [r.times for r in played], orders, flags),
+        readings=tuple(_pooled(played, arm, settings.batch) for arm in range(len(arms))),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rehearsal:
+    """A short round that is not recorded: does everything run, how long does it take, and when is it warm?"""
+
+    start_s: float  # until all processes are warm
+    turn_s: float  # one pass over all arms
+    calls: tuple[dict[str, object], ...]  # what each arm's first call told
+    warm: tuple[NDArray[np.float64], ...]  # every call's time from cold, for each arm
+
+    def warm_s(self, least: float, most: float) -> tuple[float, tuple[int, ...]]:
+        """Seconds of warm-up that all arms need, by their change-points, and the arms that found no steady state."""
+        ends = [steady_from(times) if len(times) else 0 for times in self.warm]
+        needed = [float(times[:end].sum()) for times, end in zip(self.warm, ends, strict=True) if end is not None]
+        unsteady = tuple(arm for arm, end in enumerate(ends) if end is None)
+        return float(np.clip(1.5 * max(needed, default=0.0), least, most)), unsteady
+
+
+def rehearse(
+    arms: Sequence[Arm], settings: TurnSettings, *, limits: Limits | None = None, log: Path | None = None
+) -> Rehearsal:
+    """One round of two slots. Raises `ArmFailed` for an arm that cannot run."""
+    began = time.perf_counter()
+    with _alive(arms, settings, limits, log) as (children, calls, warm):
+        ready = time.perf_counter()
+        _play(children, settings, _abba(np.random.default_rng(settings.seed), 2, len(arms)))
+        return Rehearsal(
+            start_s=ready - began, turn_s=(time.perf_counter() - ready) / 2, calls=tuple(calls), warm=tuple(warm)
+        )
+
+
+def rounds(
+    arms: Mapping[str, Arm],
+    settings: TurnSettings,
+    *,
+    done: int = 0,
+    spent_s: float = 0.0,
+    limits: Limits | None = None,
+    log: Path | None = None,
+) -> Iterator[Comparison]:
+    """Rounds without end, each as a `Comparison` of one, numbered on from `done`; the caller stops when it has enough.
+
+    `spent_s` is what earlier rounds took. Raises `ArmFailed` where an arm's process dies or gives something unlawful.
+    """
+    number = done
+    began = time.perf_counter() - spent_s
+    while True:
+        number += 1
+        order = _abba(np.random.default_rng([settings.seed, number]), settings.slots, len(arms))
+        before = moment()
+        played = _round(list(arms.values()), settings, order, limits, log)
+        found = _comparison(tuple(arms), settings, [played.times], order[None], _flags(number, before))
+        yield dataclasses.replace(
+            found,
+            ended_s=np.array([time.perf_counter() - began]),
+            readings=tuple(_beside(played, arm, number) for arm in range(len(arms))),
+        )
+
+
+def joined(parts: Sequence[Comparison]) -> Comparison:
+    """Rounds as one comparison. Raises `InvalidInput` where they are not of the same arms and slots."""
+    first = parts[0]
+    if any(p.arms != first.arms or p.seconds.shape[1:] != first.seconds.shape[1:] for p in parts):
+        raise InvalidInput("the rounds are not of one comparison: their arms or slots differ; give another --out")
+    known = [p.ended_s for p in parts if p.ended_s is not None]
+    return Comparison(
+        arms=first.arms,
+        batch=first.batch,
+        seconds=np.concatenate([p.seconds for p in parts]),
+        order=np.concatenate([p.order for p in parts]),
+        flags=tuple(flag for p in parts for flag in p.flags),
+        ended_s=np.concatenate(known) if len(known) == len(parts) else None,
+        readings=tuple(_chained([p.readings[arm] for p in parts if p.readings]) for arm in range(len(first.arms))),
     )
 
 
 def duel(baseline: Child, candidate: Child, name: str, settings: TurnSettings) -> Comparison:
     """One round between two children that are already loaded and warm."""
     order = _abba(np.random.default_rng(settings.seed), settings.slots, 2)
-    before = load_now()
+    before = moment()
     times = _play([baseline, candidate], settings, order)
-    flags = load_now().since(before).flags()
-    return _comparison(("baseline", name), settings, [times], order[None], flags)
+    return _comparison(("baseline", name), settings, [times], order[None], disturbances(before, moment()))
 
 
 def make_ready(child: Child, folder: Path, inputs: Path, settings: TurnSettings) -> None:
@@ -116,29 +203,38 @@ _Times = list[list[NDArray[np.float64]]]  # [slot][arm]: every call of the turn
 class _Round:
     times: _Times
     peaks: list[int | Unavailable]  # [arm]: peak resident bytes of the process
+    cpu_s: list[list[float]]  # [arm]: processor time of each run, of arms that are commands
 
 
 def _round(
-    folders: Sequence[Path],
-    inputs: Path,
-    settings: TurnSettings,
-    order: NDArray[np.int32],
-    worker: str,
-    limits: Limits | None,
-    log: Path | None,
+    arms: Sequence[Arm], settings: TurnSettings, order: NDArray[np.int32], limits: Limits | None, log: Path | None
 ) -> _Round:
+    with _alive(arms, settings, limits, log) as (children, _, _):
+        times = _play(children, settings, order)
+        peaks = [child.call("peak") for child in children]
+        cpu_s = [child.call("cpu") if arm.worker == COMMAND else [] for arm, child in zip(arms, children, strict=True)]
+        return _Round(times=times, peaks=peaks, cpu_s=cpu_s)
+
+
+@contextmanager
+def _alive(
+    arms: Sequence[Arm], settings: TurnSettings, limits: Limits | None, log: Path | None
+) -> Iterator[tuple[list[Child], list[dict[str, object]], list[NDArray[np.float64]]]]:
+    """All arms in fresh processes, loaded side by side and warmed one after the other; what their first calls told."""
     with ExitStack() as stack:
-        children = [stack.enter_context(Child(worker, limits=limits, log=log)) for _ in folders]
-        for arm, (child, folder) in enumerate(zip(children, folders, strict=True)):
-            with _blaming(arm):
-                child.start("load", folder=str(folder), inputs=str(inputs))
-        for arm, child in enumerate(children):
-            with _blaming(arm):
+        children = [stack.enter_context(Child(arm.worker, limits=limits, log=log)) for arm in arms]
+        for place, (arm, child) in enumerate(zip(arms, children, strict=True)):
+            with _blaming(place):
+                child.start("load", **arm.load)
+        for place, child in enumerate(children):
+            with _blaming(place):
                 child.result()
-        for arm, child in enumerate(children):
-            with _blaming(arm):
-                _warm_up(child, settings)
-        return _Round(times=_play(children, settings, order), peaks=[child.call("peak") for child in children])
+        calls, warm = [], []
+        for place, child in enumerate(children):
+            with _blaming(place):
+                calls.append(child.call("first"))
+                warm.append(child.call("warm", batch=settings.batch, seconds=settings.warm_s))
+        yield children, calls, warm
 
 
 @contextmanager
@@ -146,7 +242,7 @@ def _blaming(arm: int) -> Iterator[None]:
     """Say whose fault it was."""
     try:
         yield
-    except WorkerFailed as failure:
+    except SteelyardError as failure:
         raise ArmFailed(arm, failure) from failure
 
 
@@ -194,6 +290,37 @@ def _pooled(rounds: list[_Round], arm: int, batch: int) -> tuple[Sample | Unavai
         return latency, Unavailable(quantity="memory_running_bytes", reason=missing.reason)
     memory = Sample(quantity="memory_running_bytes", unit="byte", values=np.array(peaks, dtype=np.float64))
     return latency, memory
+
+
+def _beside(played: _Round, arm: int, number: int) -> tuple[Sample | Unavailable, ...]:
+    """What was read of one round beside the times: peak memory, and of commands the processor time of each run."""
+    peak, cpu_s = played.peaks[arm], np.array(played.cpu_s[arm])
+    blocks = np.full(len(cpu_s), number - 1, dtype=np.int32)
+    memory: Sample | Unavailable = (
+        Unavailable(quantity="memory_running_bytes", reason=peak.reason)
+        if isinstance(peak, Unavailable)
+        else Sample(quantity="memory_running_bytes", unit="byte", values=np.array([peak], dtype=np.float64))
+    )
+    return (memory, Sample(quantity="cpu_s", unit="s", values=cpu_s, blocks=blocks)) if len(cpu_s) else (memory,)
+
+
+def _chained(rows: Sequence[tuple[Sample | Unavailable, ...]]) -> tuple[Sample | Unavailable, ...]:
+    """One arm's readings over all rounds; a quantity that was once not read is not read."""
+    return tuple(_chain(column) for column in zip(*rows, strict=True))
+
+
+def _chain(column: Sequence[Sample | Unavailable]) -> Sample | Unavailable:
+    missing = next((part for part in column if isinstance(part, Unavailable)), None)
+    if missing is not None:
+        return missing
+    read = [part for part in column if isinstance(part, Sample)]
+    blocks = [part.blocks for part in read if part.blocks is not None]
+    values = np.concatenate([part.values for part in read])
+    return dataclasses.replace(read[0], values=values, blocks=np.concatenate(blocks) if blocks else None)
+
+
+def _flags(number: int, before: Moment) -> list[str]:
+    return [f"round {number}: {flag}" for flag in disturbances(before, moment())]
 
 
 def _abba(rng: np.random.Generator, slots: int, arms: int) -> NDArray[np.int32]:

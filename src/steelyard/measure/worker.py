@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,9 @@ from steelyard.counts.onnx_macs import onnx_macs
 from steelyard.counts.openvino_macs import openvino_macs
 from steelyard.counts.parameters import module_parameters, onnx_parameters, openvino_parameters
 from steelyard.errors import InvalidInput
+from steelyard.measure.calls import time_calls
+from steelyard.probe.energy import read_counters
+from steelyard.probe.host import clock_ghz
 from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
 from steelyard.records import Contract, Sample, Unavailable
 from steelyard.subject.artifact import Artifact, read_artifact
@@ -85,13 +86,20 @@ class Worker:
         return time_calls(self._runner, inputs, seconds)
 
     def sustained(self, batch: int, seconds: float) -> dict[str, Any]:
-        """A longer run: every call's time, the processor time it took, and the peak memory."""
+        """A longer run: every call's time, the processor time, energy counters around it, the clock, and the peak memory."""
         inputs = self._batch(batch)
         self._runner(inputs)
         reset_peak()
-        cpu = time.process_time()
+        before, cpu = read_counters(), time.process_time()
         times = time_calls(self._runner, inputs, seconds)
-        return {"times": times, "cpu_s": time.process_time() - cpu, "peak_bytes": peak_rss_bytes()}
+        cpu_s, after = time.process_time() - cpu, read_counters()
+        return {
+            "times": times,
+            "cpu_s": cpu_s,
+            "counters": (before, after),
+            "clock_ghz": clock_ghz(),
+            "peak_bytes": peak_rss_bytes(),
+        }
 
     def peak(self) -> int | Unavailable:
         """Peak resident bytes since loading began."""
@@ -122,31 +130,6 @@ class Worker:
     def _batch(self, size: int) -> NDArray[Any]:
         index = np.arange(size) % len(self._inputs)
         return np.ascontiguousarray(self._inputs[index])
-
-
-def time_calls(
-    call: Callable[[Any], object], inputs: object, seconds: float, *, clock: Callable[[], int] = time.perf_counter_ns
-) -> NDArray[np.float64]:
-    """Seconds of each call, repeated until `seconds` have passed on the `clock` of nanoseconds (at least three calls).
-
-    Two clock reads and a list append stand between calls: about 0.2 microseconds (`benchmarks/overhead.py`). The garbage
-    collector rests meanwhile, as in `timeit`.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        times: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        now = 0
-        while now < end or len(times) < 3:
-            start = clock()
-            call(inputs)
-            now = clock()
-            times.append(now - start)
-    finally:
-        if collecting:
-            gc.enable()
-    return np.array(times, dtype=np.float64) / 1e9
 
 
 def _check_outputs(contract: Contract, outputs: NDArray[Any], count: int) -> None:
