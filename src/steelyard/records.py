@@ -165,6 +165,7 @@ class Sample:
     conditions: Mapping[str, Scalar] = field(default_factory=dict)  # {"batch": 8}, {"operator": "conv"}
     provenance: str = "measured"  # measured | counted | calibrated | modelled
     note: str = ""
+    times_s: Floats | None = None  # of a series: seconds since its run began, one for each value
 
     @property
     def value(self) -> float:
@@ -335,7 +336,33 @@ class Comparison:
     order: NDArray[np.int32]  # (rounds, slots, arms)
     flags: tuple[str, ...] = ()  # rounds flagged for steal, throttling or the like; nothing is removed
     ended_s: Floats | None = None  # (rounds,): seconds of measuring after which each round ended
-    readings: tuple[tuple[Sample | Unavailable, ...], ...] = ()  # a row an arm: peak memory by round, processor time by run
+    readings: tuple[tuple[Sample | Unavailable, ...], ...] = ()  # by arm: peak memory a round, processor time a run
+
+    def with_more(self, later: Comparison) -> Comparison:
+        """These rounds and later ones of the same comparison.
+
+        Raises `InvalidInput` where they are not of the same arms and slots.
+        """
+        if later.arms != self.arms or later.seconds.shape[1:] != self.seconds.shape[1:]:
+            raise InvalidInput("the rounds are not of one comparison: their arms or slots differ; give another --out")
+        rows = zip(self.readings, later.readings, strict=True)
+        return Comparison(
+            arms=self.arms,
+            batch=self.batch,
+            seconds=np.concatenate([self.seconds, later.seconds]),
+            order=np.concatenate([self.order, later.order]),
+            flags=self.flags + later.flags,
+            ended_s=None if self.ended_s is None or later.ended_s is None else np.append(self.ended_s, later.ended_s),
+            readings=tuple(tuple(map(_chained, earlier, more)) for earlier, more in rows),
+        )
+
+
+def _chained(earlier: Sample | Unavailable, later: Sample | Unavailable) -> Sample | Unavailable:
+    """One quantity over more rounds; what was once not read is not read."""
+    if isinstance(earlier, Unavailable) or isinstance(later, Unavailable):
+        return earlier if isinstance(earlier, Unavailable) else later
+    both = None if earlier.blocks is None or later.blocks is None else np.append(earlier.blocks, later.blocks)
+    return dataclasses.replace(earlier, values=np.append(earlier.values, later.values), blocks=both)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

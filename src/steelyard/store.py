@@ -6,17 +6,22 @@ line, the mark of a kill or a full disk, is cut off when the folder is opened ag
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from steelyard.errors import InvalidInput, RunFolderBusy, StorageFull
 from steelyard.records import (
+    Compared,
+    Comparison,
+    ControlReading,
     EnergyCalibration,
     Evaluation,
     Finding,
@@ -36,10 +41,14 @@ from steelyard.records import (
 
 __all__ = [
     "RunFolder",
+    "append_control",
     "check_idle",
     "holds_evaluations",
+    "kind_of",
     "read_baseline",
     "read_calibration",
+    "read_compared",
+    "read_controls",
     "read_evaluations",
     "read_records",
     "read_suite",
@@ -87,22 +96,7 @@ class RunFolder:
 
     def append(self, record: object) -> None:
         """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""
-        line = (encode(record) + "\n").encode()
-        path = self.path / RECORDS
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise _cannot_write(path, error) from None
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                _write_all(descriptor, line)
-                os.fsync(descriptor)
-            except OSError as error:
-                os.ftruncate(descriptor, size)
-                raise _cannot_write(path, error) from None
-        finally:
-            os.close(descriptor)
+        _append(self.path / RECORDS, record)
 
     def records(self) -> RunRecords | None:
         """What the folder holds so far, or None for a fresh one."""
@@ -113,6 +107,11 @@ class RunFolder:
         """The evaluations that the folder holds, in the order they were made; raises `InvalidInput` for another kind of run."""
         path = self.path / RECORDS
         return read_evaluations(self.path) if path.exists() and path.stat().st_size else ()
+
+    def compared(self) -> tuple[Compared, tuple[Comparison, ...]] | None:
+        """The words of the comparison that the folder holds and its rounds, or None for a fresh one."""
+        path = self.path / RECORDS
+        return _compared(self.path) if path.exists() and path.stat().st_size else None
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else that stands in the folder."""
@@ -177,8 +176,38 @@ def read_evaluations(folder: Path) -> tuple[Evaluation, ...]:
 
 def holds_evaluations(folder: Path) -> bool:
     """Whether the folder's records begin with an evaluation."""
+    return kind_of(folder) is Evaluation
+
+
+def kind_of(folder: Path) -> type | None:
+    """The type of the first record, which tells what kind of run a folder holds; None where it holds none.
+
+    `Run` for optimize, benchmark and verify (``run.command`` says which), `Evaluation`, `Compared` and so on.
+    """
     path = folder / RECORDS
-    return path.is_file() and isinstance(next(_lines(path), None), Evaluation)
+    first = next(_lines(path), None) if path.is_file() else None
+    return None if first is None else type(first)
+
+
+def read_compared(folder: Path) -> Compared:
+    """The comparison recorded in a folder, with all its rounds as one; ``comparison`` is None where none was played.
+
+    Raises `InvalidInput` where there is none, or the folder holds another kind of run.
+    """
+    head, rounds = _compared(folder)
+    return dataclasses.replace(head, comparison=reduce(Comparison.with_more, rounds) if rounds else None)
+
+
+def _compared(folder: Path) -> tuple[Compared, tuple[Comparison, ...]]:
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
+    found = tuple(_lines(path))
+    heads = [record for record in found if isinstance(record, Compared)]
+    if not heads or not all(isinstance(record, Compared | Comparison) for record in found):
+        kind = next((r.command for r in found if isinstance(r, Run)), "another kind")
+        raise InvalidInput(f"{folder} holds a run of {kind}: give another --out, or remove the folder")
+    return heads[-1], tuple(record for record in found if isinstance(record, Comparison))
 
 
 def check_idle(folder: Path) -> None:
@@ -269,6 +298,32 @@ def read_calibration(machine: str) -> EnergyCalibration | None:
     return found if isinstance(found, EnergyCalibration) and found.machine == machine else None
 
 
+def append_control(reading: ControlReading) -> Path:
+    """Add what an A/A control found to its machine's history, in the user's state folder; the path written."""
+    path = _controls_path(reading.machine)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    _append(path, reading)
+    return path
+
+
+def read_controls(machine: str) -> tuple[ControlReading, ...]:
+    """What A/A controls found on the machine with this fingerprint, in the order of time; a damaged history counts as none."""
+    path = _controls_path(machine)
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(record for record in _lines(path) if isinstance(record, ControlReading))
+    except InvalidInput:
+        return ()
+
+
+def _controls_path(machine: str) -> Path:
+    return state_folder() / "controls" / f"{machine}.jsonl"
+
+
 def _calibration_path(machine: str) -> Path:
     return state_folder() / "energy" / f"{machine}.json"
 
@@ -286,6 +341,25 @@ def _lines(path: Path) -> Iterator[Any]:
                 yield decode(line)
             except InvalidInput as error:
                 raise type(error)(f"{path}, line {number}: {error}") from None
+
+
+def _append(path: Path, record: object) -> None:
+    """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""
+    line = (encode(record) + "\n").encode()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            _write_all(descriptor, line)
+            os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, size)
+            raise _cannot_write(path, error) from None
+    finally:
+        os.close(descriptor)
 
 
 def _cut_torn_line(path: Path) -> None:

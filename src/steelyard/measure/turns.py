@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.errors import InvalidInput, SteelyardError, WorkerFailed
+from steelyard.errors import SteelyardError, WorkerFailed
 from steelyard.measure.arms import COMMAND, WORKER, Arm
 from steelyard.measure.process import Child, Limits
 from steelyard.probe.watch import Moment, disturbances, moment
@@ -30,7 +30,6 @@ __all__ = [
     "Rehearsal",
     "TurnSettings",
     "Turns",
-    "joined",
     "log_ratios",
     "rehearse",
     "rounds",
@@ -156,23 +155,6 @@ def rounds(
             ended_s=np.array([time.perf_counter() - began]),
             readings=tuple(_beside(played, arm, number) for arm in range(len(arms))),
         )
-
-
-def joined(parts: Sequence[Comparison]) -> Comparison:
-    """Rounds as one comparison. Raises `InvalidInput` where they are not of the same arms and slots."""
-    first = parts[0]
-    if any(p.arms != first.arms or p.seconds.shape[1:] != first.seconds.shape[1:] for p in parts):
-        raise InvalidInput("the rounds are not of one comparison: their arms or slots differ; give another --out")
-    known = [p.ended_s for p in parts if p.ended_s is not None]
-    return Comparison(
-        arms=first.arms,
-        batch=first.batch,
-        seconds=np.concatenate([p.seconds for p in parts]),
-        order=np.concatenate([p.order for p in parts]),
-        flags=tuple(flag for p in parts for flag in p.flags),
-        ended_s=np.concatenate(known) if len(known) == len(parts) else None,
-        readings=tuple(_chained([p.readings[arm] for p in parts if p.readings]) for arm in range(len(first.arms))),
-    )
 
 
 def duel(baseline: Child, candidate: Child, name: str, settings: TurnSettings) -> Comparison:
@@ -302,21 +284,6 @@ def _beside(played: _Round, arm: int, number: int) -> tuple[Sample | Unavailable
         else Sample(quantity="memory_running_bytes", unit="byte", values=np.array([peak], dtype=np.float64))
     )
     return (memory, Sample(quantity="cpu_s", unit="s", values=cpu_s, blocks=blocks)) if len(cpu_s) else (memory,)
-
-
-def _chained(rows: Sequence[tuple[Sample | Unavailable, ...]]) -> tuple[Sample | Unavailable, ...]:
-    """One arm's readings over all rounds; a quantity that was once not read is not read."""
-    return tuple(_chain(column) for column in zip(*rows, strict=True))
-
-
-def _chain(column: Sequence[Sample | Unavailable]) -> Sample | Unavailable:
-    missing = next((part for part in column if isinstance(part, Unavailable)), None)
-    if missing is not None:
-        return missing
-    read = [part for part in column if isinstance(part, Sample)]
-    blocks = [part.blocks for part in read if part.blocks is not None]
-    values = np.concatenate([part.values for part in read])
-    return dataclasses.replace(read[0], values=values, blocks=np.concatenate(blocks) if blocks else None)
 
 
 def _flags(number: int, before: Moment) -> list[str]:
