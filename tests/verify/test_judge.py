@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -41,6 +42,10 @@ def _sample(quantity: str, values: Any, unit: str = "", blocks: Any = None, **co
         blocks=None if blocks is None else np.asarray(blocks, dtype=np.int32),
         conditions=conditions,
     )
+
+
+def _modelled(energy_j: Any) -> Sample:
+    return dataclasses.replace(_sample("energy_j", energy_j, "J", batch=1), provenance="modelled")
 
 
 def _predictions(right: Sequence[bool] | NDArray[np.bool_]) -> Predictions:
@@ -111,7 +116,7 @@ _COST_BEFORE = (
     _sample("latency_s", 2 * _TIMES, "s", _BLOCKS, batch=1),
     _sample("stored_bytes", 4e6, "byte"),
     _sample("memory_running_bytes", 200e6 * np.exp(_RNG.normal(0, 0.01, 10)), "byte"),
-    _sample("energy_j", np.linspace(0.9, 1.1, 1_000), "J", batch=1),
+    _modelled(np.linspace(0.9, 1.1, 1_000)),
     _sample("throughput_per_s", 100 * np.exp(_RNG.normal(0, 0.01, 50)), "1/s", batch=1),
     _sample("throughput_per_s", 400 * np.exp(_RNG.normal(0, 0.01, 50)), "1/s", batch=8),
 )
@@ -119,7 +124,7 @@ _COST_AFTER = (
     _sample("latency_s", _TIMES, "s", _BLOCKS, batch=1),
     _sample("stored_bytes", 1e6, "byte"),
     _sample("memory_running_bytes", 100e6 * np.exp(_RNG.normal(0, 0.01, 10)), "byte"),
-    _sample("energy_j", 0.5 * np.linspace(0.9, 1.1, 1_000), "J", batch=1),
+    _modelled(0.5 * np.linspace(0.9, 1.1, 1_000)),
     _sample("throughput_per_s", 300 * np.exp(_RNG.normal(0, 0.01, 50)), "1/s", batch=1),
     _sample("throughput_per_s", 800 * np.exp(_RNG.normal(0, 0.01, 50)), "1/s", batch=8),
 )

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, WorkerFailed
+from steelyard.measure.energy import Sustained, energy_readings, sustain
 from steelyard.measure.process import Child, Limits
 from steelyard.measure.turns import WORKER
 from steelyard.metrics.classification import probabilities
-from steelyard.probe.energy import energy, read_counters
 from steelyard.probe.host import environment
 from steelyard.records import Contract, Environment, Measurement, Predictions, Sample, Scalar, Unavailable
 from steelyard.stats.changepoint import steady_from
+from steelyard.store import read_calibration
 from steelyard.subject.artifact import Artifact, model_files
 from steelyard.subject.splits import read_split
 
@@ -79,12 +80,16 @@ def weigh_in(
     _check_parity(child, artifact)
     say("timing")
     host = host or environment()
-    readings += _timing(child, settings, host)
+    warm = child.call("warm", batch=1, seconds=settings.warm_s)
+    run = sustain(child, settings.latency_s)
+    readings += _timing(warm, run)
     readings += _operators(child, settings.operator_runs)
     if settings.count:
         say("counting")
         readings += _counts(child, settings.operator_runs)
         readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
+    calibration = read_calibration(host.machine)
+    readings += energy_readings(run, host, calibration=calibration, counted=readings, plan=artifact.plan)
     if settings.sweep:
         say("throughput")
         readings += _sweep(child, settings)
@@ -157,40 +162,18 @@ def _check_parity(child: Child, artifact: Artifact) -> None:
         )
 
 
-def _timing(child: Child, settings: WeighSettings, host: Environment) -> Iterable[Reading]:
-    warm = child.call("warm", batch=1, seconds=settings.warm_s)
-    before = read_counters()
-    run = child.call("sustained", batch=1, seconds=settings.latency_s)
-    after = read_counters()
-    times = np.concatenate([warm, run["times"]])
+def _timing(warm: NDArray[np.float64], run: Sustained) -> Iterable[Reading]:
+    times = np.concatenate([warm, run.times])
     steady = steady_from(times)
     note = "no steady state: the times still drift at the end" if steady is None else ""
     kept = times[len(warm) if steady is None else min(steady, len(times) // 2) :]
     yield Sample(quantity="latency_s", unit="s", values=kept, conditions={"batch": 1}, note=note)
     yield _reading("warmup_calls", "count", [len(times) - len(kept)])
-    peak = run["peak_bytes"]
+    peak = run.peak_bytes
     yield (
         Unavailable(quantity="memory_running_bytes", reason=peak.reason)
         if isinstance(peak, Unavailable)
         else _reading("memory_running_bytes", "byte", [peak])
-    )
-    yield _energy(run, peak, host, before, after)
-
-
-def _energy(run: Mapping[str, Any], peak: Any, host: Environment, before: Any, after: Any) -> Reading:
-    """Energy of one inference: that of the sustained run, divided by its calls."""
-    wall = float(np.sum(run["times"]))
-    resident = 0 if isinstance(peak, Unavailable) else int(peak)
-    whole = energy(wall, float(run["cpu_s"]), resident, host, before=before, after=after)
-    if isinstance(whole, Unavailable):
-        return Unavailable(quantity="energy_j", reason=whole.reason, conditions={"batch": 1})
-    return Sample(
-        quantity="energy_j",
-        unit="J",
-        values=whole.values / len(run["times"]),
-        conditions={"batch": 1},
-        provenance=whole.provenance,
-        note=whole.note,
     )
 
 

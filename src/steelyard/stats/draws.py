@@ -17,19 +17,19 @@ from scipy.special import ndtri, stdtr, stdtrit
 from steelyard.errors import InvalidInput
 from steelyard.stats.quantiles import t_critical, tail
 
-__all__ = ["contrast_interval", "mean_draws", "range_draws", "shifted_interval"]
+__all__ = ["contrast_interval", "mean_draws", "product_ratio_interval", "range_draws", "shifted_interval"]
 
 Floats = NDArray[np.float64]
 
 _Z95 = 1.6448536269514722  # the 95 % point of the normal distribution
-_HALVINGS = 200
+_MOST = 500  # draws that an interval is computed from; more would only take longer
 
 
 def shifted_interval(logs: Floats, shifts: Floats, level: float = 0.95) -> tuple[float, float, float]:
     """``(ratio, low, high)`` of exp(mean + shift): the mean of `logs` is uncertain as t says, `shifts` holds draws.
 
     Both are natural logarithms of ratios. The distribution function is the average of Student's t over the draws, so the
-    convolution is exact but for the draws themselves, and its tails beyond them are those of t. Draws that are
+    convolution is exact but for the draws themselves (neighbours are joined beyond 500), and its tails beyond them are t's. Draws that are
     all alike give the t interval, moved. With one log nothing bounds the mean, and the answer is ``(ratio, 0, inf)``.
 
     >>> ratio, low, high = shifted_interval(np.array([-0.10, -0.11, -0.09]), np.array([0.0]))
@@ -43,23 +43,48 @@ def shifted_interval(logs: Floats, shifts: Floats, level: float = 0.95) -> tuple
         return ratio, 0.0, math.inf
     error = 0.0 if np.ptp(logs) == 0 else float(logs.std(ddof=1)) / math.sqrt(len(logs))
     share = tail(level)
-    ends = [_quantile(mean + shifts, error, len(logs) - 1, q) for q in (share, 1 - share)]
+    centres = mean + (shifts if error == 0 else _neighbours(shifts))
+    ends = [_quantile(centres, error, len(logs) - 1, q) for q in (share, 1 - share)]
     return ratio, math.exp(ends[0]), math.exp(ends[1])
 
 
+def _neighbours(draws: Floats) -> Floats:
+    """At most `_MOST` values that stand for the draws: means of neighbours in order."""
+    if np.ptp(draws) == 0:
+        return draws[:1]
+    ordered = np.sort(draws)
+    return ordered if len(ordered) <= _MOST else np.array([part.mean() for part in np.array_split(ordered, _MOST)])
+
+
 def _quantile(centres: Floats, error: float, degrees: int, q: float) -> float:
-    """The q-quantile of an equal mixture of t distributions with one scale, by bisection."""
+    """The q-quantile of an equal mixture of t distributions with one scale."""
+    from scipy.optimize import brentq
+
     if error == 0:
         return float(np.quantile(centres, q))
-    reach = float(stdtrit(degrees, max(q, 1 - q))) * error
-    low, high = float(centres.min()) - reach, float(centres.max()) + reach
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        below = float(stdtr(degrees, (middle - centres) / error).mean()) < q
-        low, high = (middle, high) if below else (low, middle)
-    return (low + high) / 2
+    reach = (1 + float(stdtrit(degrees, max(q, 1 - q)))) * error
+    ends = float(centres.min()) - reach, float(centres.max()) + reach
+    return float(brentq(lambda x: float(stdtr(degrees, (x - centres) / error).mean()) - q, *ends, xtol=1e-12))
+
+
+def product_ratio_interval(
+    logs: Floats, before: Floats, after: Floats, *, shared: bool, level: float = 0.95
+) -> tuple[float, float, float]:
+    """``(ratio, low, high)`` of a product such as energy, time times power, from the log-ratios of its first factor.
+
+    `before` and `after` are readings of the second factor. If `shared`, they are draws made with one seed, so that entry i
+    of both belongs to the same state of the world: the ratio is taken draw by draw, and what they share cancels. Else they
+    are independent readings, and their logs join those of the first factor under Satterthwaite's t.
+
+    >>> same = np.array([3.0, 5.0, 9.0])  # equal powers: the ratio of energies is the ratio of times
+    >>> product_ratio_interval(np.array([-0.10, -0.11, -0.09]), same, same, shared=True) == shifted_interval(
+    ...     np.array([-0.10, -0.11, -0.09]), np.zeros(3))
+    True
+    """
+    if shared:
+        return shifted_interval(logs, np.log(after / before), level)
+    value, low, high = contrast_interval([logs, np.log(after), np.log(before)], (1, 1, -1), level)
+    return math.exp(value), math.exp(low) if low > -math.inf else 0.0, math.exp(high) if high < 700 else math.inf
 
 
 def contrast_interval(

@@ -33,6 +33,7 @@ from steelyard.stats.multiple import holm
 from steelyard.stats.order import percentile_interval
 from steelyard.stats.paired import log_ratio_interval, rounds_needed
 from steelyard.stats.unpaired import contrast
+from steelyard.verify.energy import energy_limit, energy_ratio
 
 __all__ = ["Case", "control_ratio", "judge", "point"]
 
@@ -325,33 +326,11 @@ def _memory(case: Case, requirement: Requirement) -> Interval | Unavailable:
 
 
 def _energy(case: Case, requirement: Requirement) -> Interval | Unavailable:
-    before, after = (m.get("energy_j", batch=1) for m in (case.before, case.after))
-    if isinstance(after, Unavailable):
-        return after
     if requirement.kind == "max":
-        return _draws("J", after.values, after.provenance)
-    if isinstance(before, Unavailable):
-        return before
-    if len(before.values) != len(after.values):
-        return Unavailable(quantity="energy", reason="the two energies were not read in the same way")
-    return _draws("x", after.values / before.values, after.provenance)
-
-
-def _draws(unit: str, draws: NDArray[np.float64], provenance: str) -> Interval:
-    def interval(level: float) -> Estimate:
-        low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2])
-        return Estimate(
-            quantity="energy",
-            unit=unit,
-            value=float(middle),
-            low=float(low),
-            high=float(high),
-            level=level,
-            method=f"quantiles of Monte Carlo draws ({provenance})",
-            n=len(draws),
-        )
-
-    return interval
+        return energy_limit(case.after)
+    logs = None if case.comparison is None else log_ratios(case.comparison, case.arm)
+    found = energy_ratio(case.before, case.after, logs, case.widen)
+    return found if isinstance(found, Unavailable) else _cached(found)
 
 
 def _throughput(case: Case, requirement: Requirement) -> Interval | Unavailable:
