@@ -1,0 +1,88 @@
+"""Training examples as the model takes them, made a batch at a time: a set larger than memory stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from steelyard.records import Contract
+from steelyard.subject.contract import prepare
+from steelyard.subject.splits import Rows, Split
+
+__all__ = ["Batch", "Examples", "in_order", "shuffled"]
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Inputs ``(n, *contract.shape)``, labels ``(n,)``, and the teacher's outputs ``(n, classes)`` where there is one."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    teacher: torch.Tensor | None
+    index: Index  # positions in the set
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
+        """The batch on a device."""
+        layout = torch.channels_last if channels_last and self.inputs.ndim == 4 else torch.preserve_format
+        inputs = self.inputs.to(device, memory_format=layout)
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        return Batch(inputs, self.labels.to(device), teacher, self.index)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Raw rows with what makes inputs of them. ``teacher`` has a row of outputs for each."""
+
+    raw: Rows
+    labels: NDArray[Any]
+    contract: Contract
+    teacher: Rows | None = None
+
+    @classmethod
+    def of(cls, split: Split, contract: Contract, teacher: Rows | None = None) -> Examples:
+        """Those of a split, in memory, memory-mapped or encoded when asked for."""
+        return cls(split.raw, split.labels, contract, teacher)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Index) -> Batch:
+        """The examples at these positions. Only they are read."""
+        inputs = prepare(self.contract, np.asarray(self.raw[index]))
+        labels = torch.from_numpy(np.asarray(self.labels[index]))
+        if not labels.is_floating_point():
+            labels = labels.long()
+        teacher = None if self.teacher is None else torch.from_numpy(np.array(self.teacher[index], dtype=np.float32))
+        return Batch(torch.from_numpy(inputs), labels, teacher, index)
+
+
+def shuffled(count: int, size: int, seed: int, epoch: int) -> list[Index]:
+    """Every position once, in batches of `size`, in an order that seed and epoch decide.
+
+    The last batch holds what is left. A single example would leave batch normalisation nothing to average over, so it
+    joins the batch before it.
+
+    >>> [len(batch) for batch in shuffled(10, 4, seed=0, epoch=0)], [len(batch) for batch in shuffled(9, 4, 0, 0)]
+    ([4, 4, 2], [4, 5])
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    cuts = list(range(size, count, size))
+    if size > 1 and cuts and count - cuts[-1] == 1:
+        cuts.pop()
+    return np.split(order, cuts)
+
+
+def in_order(examples: Examples, size: int) -> Iterator[Batch]:
+    """All examples once, in their order."""
+    for start in range(0, len(examples), size):
+        yield examples.batch(np.arange(start, min(start + size, len(examples))))
