@@ -18,6 +18,7 @@ from steelyard.errors import InvalidInput
 from steelyard.stats.quantiles import tail
 
 __all__ = [
+    "flag_inflation",
     "inflation",
     "median_interval",
     "needed_for_percentile",
@@ -97,7 +98,21 @@ def inflation(values: Readings, q: float) -> float:
     if len(series) < 5 * max(_STRETCHES):
         return 1.0
     below = series <= np.quantile(series, q, method="inverted_cdf")
-    return max(1.0, *(_overdispersion(below, stretches) / (q * (1 - q)) for stretches in _STRETCHES))
+    return _inflated(below, q)
+
+
+def flag_inflation(flags: NDArray[np.bool_]) -> float:
+    """:func:`inflation` for a share: how many flags in a row are worth one independent one.
+
+    >>> flag_inflation(np.zeros(1000, dtype=bool))
+    1.0
+    """
+    share = float(np.mean(flags)) if len(flags) else 0.0
+    return _inflated(flags, share) if len(flags) >= 5 * max(_STRETCHES) and 0 < share < 1 else 1.0
+
+
+def _inflated(flags: NDArray[np.bool_], share: float) -> float:
+    return max(1.0, *(_overdispersion(flags, stretches) / (share * (1 - share)) for stretches in _STRETCHES))
 
 
 def _overdispersion(below: NDArray[np.bool_], stretches: int) -> float:
