@@ -23,7 +23,7 @@ from steelyard.records import Sample
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LayerCount", "MacCount", "canonical", "coverage", "module_macs"]
+__all__ = ["DTYPES", "LayerCount", "MacCount", "canonical", "coverage", "flop_counter_macs", "module_macs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class LayerCount:
     macs: int
     moved_bytes: int
     calls: int = 1
+    weight_bytes: int = 0  # the part of `moved_bytes` that does not grow with the batch
+    dtype: str = ""  # of the first operand: fp32, bf16, fp16, fp64 or int8; "" where it is none of these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class MacCount:
     layers: tuple[LayerCount, ...]
     zero: Mapping[str, int] = field(default_factory=dict)  # operators that cost no MACs: calls of each
     uncounted: Mapping[str, int] = field(default_factory=dict)  # operators not known here: calls of each
+    others: tuple[LayerCount, ...] = ()  # the operators of `zero` and `uncounted` layer by layer, for their bytes
 
     @property
     def total(self) -> int:
@@ -113,11 +116,22 @@ def canonical(operator: str) -> str:
 
     >>> canonical("aten::mkldnn_convolution"), canonical("FusedConv"), canonical("aten.addmm.default")
     ('convolution', 'convolution', 'matmul')
+    >>> canonical("Convert"), canonical("QuantizeLinear"), canonical("aten::upsample_bilinear2d")
+    ('convert', 'quantizelinear', 'upsamplebilinear2d')
     """
     base = operator.replace("::", ".").split(".")
     name = base[1] if len(base) > 1 else base[0]
     plain = name.lower().replace("_", "")
+    if any(part in plain for part in _ALIKE):
+        return plain
+    if plain in _PRODUCTS:
+        return "matmul"
     return next((group for group, parts in _GROUPS if any(part in plain for part in parts)), plain)
+
+
+# spelled like one of the groups below, and none of them
+_ALIKE = ("convert", "bilinear", "trilinear", "quantizelinear")
+_PRODUCTS = frozenset({"mm", "mv", "addmv", "dot"})
 
 
 _GROUPS = (
@@ -128,19 +142,66 @@ _GROUPS = (
 )
 
 
-def module_macs(module: torch.nn.Module, example: np.ndarray[Any, Any] | torch.Tensor) -> MacCount:
+def module_macs(
+    module: torch.nn.Module,
+    example: np.ndarray[Any, Any] | torch.Tensor,
+    node_layers: Mapping[str, str] | None = None,
+) -> MacCount:
     """Count one forward pass of a PyTorch module on `example` (batch axis included), by running it.
 
     The pass runs in evaluation mode without gradients, with fused attention taken apart where that is needed
-    to see it; the module's modes are put back. Layers are the names of ``named_modules``.
+    to see it; the module's modes are put back. Layers are the names of ``named_modules``; in an exported program, whose
+    modules are gone, those that `node_layers` gives for the nodes of its graph.
     """
     import torch
 
-    x = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
-    counter = _Counter()
+    x = _tensor(module, example)
+    counter = _Counter(_pointers(module))
+    run = _naming_nodes(module, node_layers, counter) if node_layers else module
     with _evaluation(module), counter.naming_layers(module), torch.no_grad(), _dispatch_mode(counter):
-        module(x)
+        run(x)
     return counter.result()
+
+
+def flop_counter_macs(module: torch.nn.Module, example: np.ndarray[Any, Any] | torch.Tensor) -> dict[str, int]:
+    """The same forward pass by PyTorch's own counter (`torch.utils.flop_counter`): MACs by canonical operator.
+
+    A second opinion made by others. Its formulas do not know attention on the processor, nor recurrent layers, so there
+    it gives nothing. Its FLOPs are 2 a MAC.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with _evaluation(module), FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(_tensor(module, example))
+    counts = counter.get_flop_counts().get("Global", {})
+    return _grouped((canonical(str(operator)), flops // 2) for operator, flops in counts.items())
+
+
+def _tensor(module: torch.nn.Module, example: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
+    """The example as a tensor where the module's weights are."""
+    import torch
+
+    x = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
+    first = next(module.parameters(), None)
+    return x if first is None else x.to(first.device)
+
+
+def _pointers(module: torch.nn.Module) -> frozenset[int]:
+    """Where the module's weights lie in memory: what an operator reads from there does not grow with the batch."""
+    return frozenset(t.data_ptr() for t in (*module.parameters(), *module.buffers()))
+
+
+def _naming_nodes(module: Any, layers: Mapping[str, str], counter: _Counter) -> Callable[[Any], Any]:
+    """Run a traced graph node by node, telling the counter which layer each node came from."""
+    from torch import fx
+
+    class Naming(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            with counter.within(layers.get(n.name, "")):
+                return super().run_node(n)
+
+    return Naming(module).run
 
 
 Formula = Callable[[Sequence[Any], Any], int]
@@ -209,26 +270,46 @@ ZERO = frozenset(_ZERO.split())
 class _Counter:
     """Gathers counts while operators run; one for each pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: frozenset[int] = frozenset()) -> None:
+        self._weights = weights
         self._macs: Counter[tuple[str, str]] = Counter()
         self._bytes: Counter[tuple[str, str]] = Counter()
+        self._weight_bytes: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
+        self._dtypes: dict[tuple[str, str], str] = {}
         self._zero: Counter[str] = Counter()
         self._uncounted: Counter[str] = Counter()
         self._within: list[str] = [""]
 
-    def saw(self, operator: str, args: Sequence[Any], out: Any) -> None:
+    def saw(self, operator: str, args: Sequence[Any], out: Any, *, view: bool = False) -> None:
         formula = FORMULAS.get(operator)
+        first = out[0] if isinstance(out, tuple | list) and out else out
+        key = (self._within[-1], operator)
         if formula is not None:
-            first = out[0] if isinstance(out, tuple | list) else out
-            key = (self._within[-1], operator)
             self._macs[key] += formula(args, first)
-            self._bytes[key] += _bytes([*args, first])
-            self._calls[key] += 1
         elif operator.rstrip("_") in ZERO:
             self._zero[operator] += 1
         else:
             self._uncounted[operator] += 1
+        self._weigh(key, () if view else (*_flat(args), first))
+
+    def _weigh(self, key: tuple[str, str], values: Sequence[Any]) -> None:
+        """Bytes of inputs and output; a view moves none."""
+        self._calls[key] += 1
+        self._bytes[key] += _bytes(values)
+        self._weight_bytes[key] += _bytes(
+            [v for v in values if hasattr(v, "data_ptr") and v.data_ptr() in self._weights]
+        )
+        self._dtypes.setdefault(key, _dtype(values))
+
+    @contextmanager
+    def within(self, layer: str) -> Iterator[None]:
+        """Know that the operators run meanwhile belong to `layer`."""
+        self._within.append(layer)
+        try:
+            yield
+        finally:
+            self._leave()
 
     @contextmanager
     def naming_layers(self, module: torch.nn.Module) -> Iterator[None]:
@@ -247,11 +328,23 @@ class _Counter:
         self._within.pop()
 
     def result(self) -> MacCount:
-        layers = tuple(
-            LayerCount(layer=key[0], operator=key[1], macs=macs, moved_bytes=self._bytes[key], calls=self._calls[key])
-            for key, macs in self._macs.items()
+        return MacCount(
+            layers=tuple(self._layer(key) for key in self._macs),
+            zero=dict(self._zero),
+            uncounted=dict(self._uncounted),
+            others=tuple(self._layer(key) for key in self._calls if key not in self._macs),
         )
-        return MacCount(layers=layers, zero=dict(self._zero), uncounted=dict(self._uncounted))
+
+    def _layer(self, key: tuple[str, str]) -> LayerCount:
+        return LayerCount(
+            layer=key[0],
+            operator=key[1],
+            macs=self._macs.get(key, 0),
+            moved_bytes=self._bytes[key],
+            calls=self._calls[key],
+            weight_bytes=self._weight_bytes[key],
+            dtype=self._dtypes[key],
+        )
 
 
 def _dispatch_mode(counter: _Counter) -> Any:
@@ -267,10 +360,17 @@ def _dispatch_mode(counter: _Counter) -> Any:
                 if parts is not NotImplemented:
                     return parts
             out = func(*args, **(kwargs or {}))
-            counter.saw(name, args, out)
+            counter.saw(name, args, out, view=_is_view(func))
             return out
 
     return Mode()  # type: ignore[no-untyped-call]
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the operator only looks at its input in another way, by what its schema says of its result."""
+    if func.overloadpacket.__name__ in ("_unsafe_view", "_reshape_alias"):  # views that do not own up to it
+        return True
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
 
 @contextmanager
@@ -291,8 +391,23 @@ def _evaluation(module: torch.nn.Module) -> Iterator[None]:
             layer.training = training
 
 
+def _flat(args: Sequence[Any]) -> Iterator[Any]:
+    """Arguments, with those that stand in lists (of `cat`, say) beside the others."""
+    for value in args:
+        yield from value if isinstance(value, list | tuple) else (value,)
+
+
 def _bytes(values: Sequence[Any]) -> int:
     return sum(int(v.numel()) * v.element_size() for v in values if hasattr(v, "element_size"))
+
+
+DTYPES = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
+
+
+def _dtype(values: Sequence[Any]) -> str:
+    """The first data type among tensors that arithmetic is done in."""
+    named = (str(v.dtype).removeprefix("torch.") for v in values if hasattr(v, "element_size"))
+    return next((DTYPES[name] for name in named if name in DTYPES), "")
 
 
 def _grouped(pairs: Iterator[tuple[str, int]]) -> dict[str, int]:

@@ -51,6 +51,7 @@ def _fix_batch(model: Any, batch: int, path: str | Path) -> None:
 
 def _count(operations: list[Any]) -> MacCount:
     layers: list[LayerCount] = []
+    others: list[LayerCount] = []
     zero: Counter[str] = Counter()
     uncounted: Counter[str] = Counter()
     for op in operations:
@@ -59,11 +60,36 @@ def _count(operations: list[Any]) -> MacCount:
         if formula is None:
             if kind not in _NOT_RUN and not _is_constant(op):
                 (zero if kind in ZERO else uncounted)[kind] += 1
+                others.append(_layer(op, kind, 0))
             continue
-        layers.append(
-            LayerCount(layer=op.get_friendly_name(), operator=kind, macs=formula(op), moved_bytes=_moved_bytes(op))
-        )
-    return MacCount(layers=tuple(layers), zero=dict(zero), uncounted=dict(uncounted))
+        layers.append(_layer(op, kind, formula(op)))
+    return MacCount(layers=tuple(layers), zero=dict(zero), uncounted=dict(uncounted), others=tuple(others))
+
+
+def _layer(op: Any, kind: str, macs: int) -> LayerCount:
+    return LayerCount(
+        layer=op.get_friendly_name(),
+        operator=kind,
+        macs=macs,
+        moved_bytes=0 if kind in _VIEWS else _moved_bytes(op),
+        weight_bytes=sum(_read_bytes(p) for p in _sources(op) if _constant_port(p)),
+        dtype=_dtype(op),
+    )
+
+
+_VIEWS = frozenset({"Reshape", "ShapeOf", "Squeeze", "Unsqueeze"})  # the same bytes, seen otherwise
+
+
+def _dtype(op: Any) -> str:
+    """What the operation computes in: behind a FakeQuantize whole numbers of 8 bits."""
+    source = next(iter(_sources(op)), None)
+    if source is None:
+        return ""
+    if source.get_node().get_type_name() == "FakeQuantize":
+        return "int8"
+    return {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "f64": "fp64", "i8": "int8", "u8": "int8"}.get(
+        source.get_element_type().get_type_name(), ""
+    )
 
 
 Formula = Callable[[Any], int]
@@ -90,6 +116,20 @@ def _attention(op: Any) -> int:
     return int(prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
 
 
+def _recurrent(weights: int) -> Formula:
+    """Every step multiplies the input and the hidden state by their weights, inputs `weights` and the next.
+
+    T N (|W| + |R|) with X (N, T, I) for a sequence, (N, I) for a cell. Of a sequence in both directions the weights
+    have both, so their product is the same.
+    """
+
+    def macs(op: Any) -> int:
+        steps = prod(list(op.get_input_shape(0))[:-1])
+        return int(steps * (prod(op.get_input_shape(weights)) + prod(op.get_input_shape(weights + 1))))
+
+    return macs
+
+
 # Weights are (out, in, kernel...) or (group, out, in, kernel...); transposed ones begin with `in`.
 FORMULAS: dict[str, Formula] = {
     "Convolution": lambda op: _out(op) * prod(list(op.get_input_shape(1))[1:]),
@@ -98,6 +138,12 @@ FORMULAS: dict[str, Formula] = {
     "GroupConvolutionBackpropData": lambda op: _in(op) * prod(list(op.get_input_shape(1))[2:]),
     "MatMul": _matmul,
     "ScaledDotProductAttention": _attention,
+    "LSTMSequence": _recurrent(4),
+    "GRUSequence": _recurrent(3),
+    "RNNSequence": _recurrent(3),
+    "LSTMCell": _recurrent(3),
+    "GRUCell": _recurrent(2),
+    "RNNCell": _recurrent(2),
 }
 
 _NOT_RUN = frozenset({"Constant", "Parameter", "Result"})
@@ -121,11 +167,24 @@ def _is_constant(op: Any) -> bool:
 
 
 def _moved_bytes(op: Any) -> int:
-    inputs = [port.get_source_output() for port in op.inputs()]
-    read = sum(prod(port.get_shape()) * _stored_bytes(port) for port in inputs)
+    read = sum(map(_read_bytes, _sources(op)))
     readers = [target.get_node().get_type_name() for target in op.output(0).get_target_inputs()]
     written = 1 if readers == ["FakeQuantize"] else op.get_output_element_type(0).size
     return int(read + _out(op) * written)
+
+
+def _sources(op: Any) -> list[Any]:
+    return [port.get_source_output() for port in op.inputs()]
+
+
+def _read_bytes(port: Any) -> int:
+    return int(prod(port.get_shape()) * _stored_bytes(port))
+
+
+def _constant_port(port: Any) -> bool:
+    """Whether what comes from here is a weight: a constant, or one that is only unpacked or quantised on the way."""
+    node = port.get_node()
+    return node.get_type_name() == "Constant" or _is_constant(node)
 
 
 def _stored_bytes(port: Any) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -11,7 +13,42 @@ from numpy.typing import NDArray
 
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["ENGINES", "Runner", "in_pieces", "load_runner"]
+__all__ = ["ENGINES", "Profiling", "Runner", "Slice", "in_pieces", "load_runner", "operator_totals"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """One stretch of an inference, as the engine's own profiler saw it. Times in seconds.
+
+    ``start_s`` counts from the beginning of its run. ``seconds`` holds what it called, ``self_s`` does not. A slice of kind
+    ``layer`` is a module's call; those of kind ``operator`` that no other operator called are ``outermost``.
+    """
+
+    name: str  # the operator, or for a layer its name
+    layer: str  # the module or node it belongs to
+    run: int  # which inference, from 0
+    start_s: float
+    seconds: float
+    self_s: float
+    kind: str = "operator"  # operator | layer | kernel (on the accelerator)
+    outermost: bool = True
+    device_s: float = 0.0  # time on the accelerator of what it launched
+    dtype: str = ""
+    detail: str = ""  # which kernel the engine chose
+    shapes: tuple[tuple[int, ...], ...] = ()  # of its outputs
+    covers: tuple[str, ...] = ()  # names of the model's nodes that were fused into it
+
+
+class Profiling(Protocol):
+    """An engine at work under its own profiler."""
+
+    def turn(self, calls: int) -> NDArray[np.float64]:
+        """Seconds of each of so many profiled inferences."""
+        ...
+
+    def slices(self) -> tuple[Slice, ...]:
+        """What was seen in all turns; ends the profiling. The runs are numbered in the order they were made."""
+        ...
 
 
 class Runner(Protocol):
@@ -23,6 +60,10 @@ class Runner(Protocol):
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
         """Per operator type: seconds per inference by the engine's own profiler, and calls per inference."""
+        ...
+
+    def profiling(self, inputs: NDArray[Any], /) -> Profiling:
+        """The model under the engine's own profiler, beside the runner, which goes on unprofiled."""
         ...
 
 
@@ -38,6 +79,17 @@ def load_runner(artifact: Artifact) -> Runner:
     """Load an artifact with its engine. Raises `MissingExtra` where the engine is not installed."""
     runner: Runner = import_module(ENGINES[artifact.engine]).load(artifact)
     return runner
+
+
+def operator_totals(slices: Iterable[Slice], runs: int) -> Mapping[str, tuple[float, int]]:
+    """Per operator: seconds of its own per inference, and calls per inference."""
+    seconds: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    for found in slices:
+        if found.kind == "operator" and found.self_s > 0:
+            seconds[found.name] += found.self_s / runs
+            calls[found.name] += 1
+    return {name: (seconds[name], round(calls[name] / runs)) for name in seconds}
 
 
 def in_pieces(run: Callable[[NDArray[Any]], NDArray[Any]], inputs: NDArray[Any], size: int) -> NDArray[Any]:

@@ -32,5 +32,5 @@ def rebuild(artifact: Artifact) -> nn.Module:
 
 
 def load(artifact: Artifact) -> TorchRunner:
-    """Run the module without gradients and nothing else changed."""
-    return TorchRunner(rebuild(artifact))
+    """Run the module without gradients and nothing else changed; the option ``device`` puts it on an accelerator."""
+    return TorchRunner(rebuild(artifact), device=str(artifact.options.get("device") or "cpu"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import in_pieces
+from steelyard.subject.engines import Slice, in_pieces, operator_totals
 
-__all__ = ["OnnxRunner", "load", "open_session", "signature"]
+__all__ = ["OnnxProfiling", "OnnxRunner", "load", "open_session", "signature"]
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -28,8 +30,11 @@ _DTYPES = {
 }
 
 
-def open_session(path: Path, *, profile_to: Path | None = None) -> Any:
-    """An inference session whose threads stop spinning when a run ends, so that a resting process disturbs nobody."""
+def open_session(path: Path, *, profile_to: Path | None = None, write_to: Path | None = None) -> Any:
+    """An inference session whose threads stop spinning when a run ends, so that a resting process disturbs nobody.
+
+    It can be profiled into a file that begins as `profile_to`, and write the graph that it runs, optimised, to `write_to`.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -40,6 +45,8 @@ def open_session(path: Path, *, profile_to: Path | None = None) -> Any:
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_to)
+    if write_to is not None:
+        options.optimized_model_filepath = str(write_to)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own types, all straight from Exception
@@ -63,20 +70,79 @@ class OnnxRunner:
         return outputs
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+        profiling = self.profiling(inputs, graph=False)
+        profiling.turn(runs)
+        return operator_totals(profiling.slices(), runs)
+
+    def profiling(self, inputs: NDArray[Any], /, *, graph: bool = True) -> OnnxProfiling:
+        """See `Runner.profiling`; with `graph` the optimised graph is there to be counted."""
         inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
-        with tempfile.TemporaryDirectory() as folder:
-            session = open_session(self._path, profile_to=Path(folder) / "profile")
-            for _ in range(runs):
-                session.run(self._outputs, {self._input: inputs})
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        seconds: dict[str, float] = defaultdict(float)
-        calls: dict[str, int] = defaultdict(int)
-        for event in events:
-            operator = event.get("args", {}).get("op_name")
-            if event.get("cat") == "Node" and operator and event["name"].endswith("_kernel_time"):
-                seconds[operator] += event["dur"] / 1e6 / runs
-                calls[operator] += 1
-        return {name: (seconds[name], round(calls[name] / runs)) for name in seconds}
+        return OnnxProfiling(self._path, self._outputs, {self._input: inputs}, graph=graph)
+
+
+class OnnxProfiling:
+    """A second session of the same file, with ONNX Runtime's profiler on.
+
+    ``optimised`` is the graph that the session runs, whose nodes are those of the profile; None where it was not asked for
+    or is too large to be written. It goes when this object goes.
+    """
+
+    def __init__(self, path: Path, outputs: list[str], feed: dict[str, NDArray[Any]], *, graph: bool) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="steelyard-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        small = path.stat().st_size < _MOST_WRITTEN
+        self.optimised: Path | None = folder / "optimised.onnx" if graph and small else None
+        self._session = open_session(path, profile_to=folder / "profile", write_to=self.optimised)
+        self._outputs, self._feed = outputs, feed
+
+    def turn(self, calls: int) -> NDArray[np.float64]:
+        times = [time.perf_counter()]
+        for _ in range(calls):
+            self._session.run(self._outputs, self._feed)
+            times.append(time.perf_counter())
+        return np.diff(times)
+
+    def slices(self) -> tuple[Slice, ...]:
+        events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
+        nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_NODE) and "op_name" in e["args"]]
+        runs = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "model_run")
+        return tuple(_slices(sorted(nodes, key=lambda e: (e["ts"], -e["dur"])), runs))
+
+
+_MOST_WRITTEN = 1 << 30  # bytes of a file whose optimised graph is written out; protobuf ends at 2 GiB
+_NODE = "_kernel_time"
+_SPELLED = {
+    "float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64", "uint8": "int8", "int8": "int8",
+}  # fmt: skip
+
+
+def _slices(nodes: list[dict[str, Any]], runs: list[tuple[int, int]]) -> Iterator[Slice]:
+    """Of node events in order of their start; a node within another (a branch of If, say) was called by it."""
+    ends: list[tuple[int, int]] = []  # (end, index in `found`) of the nodes that are open
+    inner = [0] * len(nodes)
+    outermost = [True] * len(nodes)
+    for i, node in enumerate(nodes):
+        while ends and ends[-1][0] <= node["ts"]:
+            ends.pop()
+        if ends:
+            inner[ends[-1][1]] += node["dur"]
+            outermost[i] = False
+        ends.append((node["ts"] + node["dur"], i))
+    starts = np.array([start for start, _ in runs])
+    for i, node in enumerate(nodes):
+        run = max(0, int(np.searchsorted(starts, node["ts"], side="right")) - 1)
+        kinds = [kind for value in node["args"].get("input_type_shape", ()) for kind in value]
+        yield Slice(
+            name=node["args"]["op_name"],
+            layer=node["name"].removesuffix(_NODE),
+            run=run,
+            start_s=(node["ts"] - runs[run][0]) / 1e6,
+            seconds=node["dur"] / 1e6,
+            self_s=max(0, node["dur"] - inner[i]) / 1e6,
+            outermost=outermost[i],
+            dtype=next((_SPELLED[kind] for kind in kinds if kind in _SPELLED), ""),
+            shapes=tuple(tuple(s) for v in node["args"].get("output_type_shape", ()) for s in v.values()),
+        )
 
 
 def _fixed_batch(session: Any) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.privacy import decline_telemetry
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import in_pieces
+from steelyard.subject.engines import Slice, in_pieces, operator_totals
 
-__all__ = ["OpenVinoRunner", "load", "open_model", "signature"]
+__all__ = ["OpenVinoProfiling", "OpenVinoRunner", "load", "open_model", "signature"]
 
 _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "i64": "int64", "i32": "int32", "u8": "uint8"}
-_KEPT = 4  # compiled batch sizes held at a time
+_KEPT = 8  # compiled batch sizes held at a time: a sweep visits six in turn
 
 
 def open_model(path: Path) -> Any:
@@ -50,26 +51,38 @@ class OpenVinoRunner:
         self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         self._shape = self._model.input(0).partial_shape
         self._batch = self._shape[0].get_length() if self._shape.is_static else None
-        self._bound: dict[int, tuple[Any, NDArray[Any], NDArray[Any]]] = {}
+        self._compiled: dict[int, Any] = {}  # by batch size, for all threads
+        self._own = threading.local()  # an infer request serves one call at a time, so each thread has its own
+        self._lock = threading.Lock()
         # one example is the common case: compiling for it belongs to loading, not to somebody's first prediction
         self._bind(np.zeros((self._batch or 1, *artifact.contract.shape), dtype=artifact.contract.dtype))
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
         if self._batch is not None and len(inputs) != self._batch:
             return in_pieces(self, inputs, self._batch)
-        bound = self._bound.get(len(inputs)) or self._bind(inputs)
+        bound = self._requests().get(len(inputs)) or self._bind(inputs)
         np.copyto(bound[1], inputs)
         bound[0].infer()
         return bound[2].copy()
 
+    def _requests(self) -> dict[int, tuple[Any, NDArray[Any], NDArray[Any]]]:
+        """This thread's infer requests, by batch size."""
+        own: dict[int, tuple[Any, NDArray[Any], NDArray[Any]]] = self._own.__dict__.setdefault("requests", {})
+        return own
+
     def _bind(self, inputs: NDArray[Any]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
-        if len(self._bound) >= _KEPT:
-            self._bound.pop(next(iter(self._bound)))
-        request = self._compile(inputs, profiling=False).create_infer_request()
+        request = self._kept(inputs).create_infer_request()
         request.infer([inputs])
         bound = (request, request.get_input_tensor(0).data, request.get_output_tensor(0).data)
-        self._bound[len(inputs)] = bound
+        _make_room(self._requests())[len(inputs)] = bound
         return bound
+
+    def _kept(self, inputs: NDArray[Any]) -> Any:
+        """The model compiled for this batch size."""
+        with self._lock:
+            if len(inputs) not in self._compiled:
+                _make_room(self._compiled)[len(inputs)] = self._compile(inputs, profiling=False)
+            return self._compiled[len(inputs)]
 
     def _compile(self, inputs: NDArray[Any], *, profiling: bool) -> Any:
         model = self._model.clone()
@@ -78,18 +91,87 @@ class OpenVinoRunner:
         config = {**self._config, "PERF_COUNT": "YES"} if profiling else self._config
         return self._core.compile_model(model, "CPU", config)
 
-    def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+    def executed(self, inputs: NDArray[Any]) -> Any:
+        """The graph that runs for this batch size, with its order of execution, as an `openvino.Model`."""
         inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
-        request = self._compile(inputs, profiling=True).create_infer_request()
-        seconds: dict[str, float] = defaultdict(float)
-        calls: dict[str, int] = defaultdict(int)
-        for _ in range(runs):
-            request.infer([inputs])
-            for node in request.get_profiling_info():
-                if node.real_time.total_seconds() > 0:
-                    seconds[node.node_type] += node.real_time.total_seconds() / runs
-                    calls[node.node_type] += 1
-        return {name: (seconds[name], round(calls[name] / runs)) for name in seconds}
+        return self._compile(inputs, profiling=False).get_runtime_model()
+
+    def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
+        profiling = self.profiling(inputs)
+        profiling.turn(runs)
+        return operator_totals(profiling.slices(), runs)
+
+    def profiling(self, inputs: NDArray[Any], /) -> OpenVinoProfiling:
+        inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
+        return OpenVinoProfiling(self._compile(inputs, profiling=True), inputs)
+
+
+class OpenVinoProfiling:
+    """The model compiled once more, with OpenVINO's performance counters on.
+
+    They give durations in the order of execution and no times of day, so slices are laid end to end.
+    """
+
+    def __init__(self, compiled: Any, inputs: NDArray[Any]) -> None:
+        self._request = compiled.create_infer_request()
+        self._request.infer([inputs])
+        np.copyto(self._request.get_input_tensor(0).data, inputs)
+        self._covers = {
+            op.get_friendly_name(): tuple(filter(None, str(_rt(op, "originalLayersNames")).split(",")))
+            for op in compiled.get_runtime_model().get_ordered_ops()
+        }
+        self._seen: list[Slice] = []
+        self._runs = 0
+
+    def turn(self, calls: int) -> NDArray[np.float64]:
+        seconds = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            self._request.infer()
+            seconds.append(time.perf_counter() - start)
+            self._read()
+        return np.array(seconds)
+
+    def _read(self) -> None:
+        elapsed = 0.0
+        for node in self._request.get_profiling_info():
+            seconds = node.real_time.total_seconds()
+            if seconds > 0:
+                self._seen.append(self._slice(node, elapsed, seconds))
+                elapsed += seconds
+        self._runs += 1
+
+    def _slice(self, node: Any, start_s: float, seconds: float) -> Slice:
+        return Slice(
+            name=node.node_type,
+            layer=node.node_name,
+            run=self._runs,
+            start_s=start_s,
+            seconds=seconds,
+            self_s=seconds,
+            dtype=_SPELLED.get(node.exec_type.rpartition("_")[2].lower(), ""),
+            detail=node.exec_type,
+            covers=self._covers.get(node.node_name, ()),
+        )
+
+    def slices(self) -> tuple[Slice, ...]:
+        return tuple(self._seen)
+
+
+_SPELLED = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
+
+
+def _rt(op: Any, name: str) -> Any:
+    """A value of an operation's run-time information, "" where it has none."""
+    known = op.get_rt_info()
+    return known[name].value if name in known else ""
+
+
+def _make_room(kept: dict[int, Any]) -> dict[int, Any]:
+    """The same dictionary with a place free: the oldest entry goes."""
+    if len(kept) >= _KEPT:
+        kept.pop(next(iter(kept)))
+    return kept
 
 
 def load(artifact: Artifact) -> OpenVinoRunner:

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import in_pieces
+from steelyard.subject.engines import Slice, in_pieces, operator_totals
 from steelyard.subject.program import check_program
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["TorchRunner", "load", "open_program", "signature"]
+__all__ = ["TorchProfiling", "TorchRunner", "load", "open_program", "signature"]
 
 
 class TorchRunner:
-    """A module called on NumPy arrays without gradients; ``module`` is there for counting."""
+    """A module called on NumPy arrays without gradients; ``module`` is there for counting.
+
+    ``node_layers`` are, for an exported program, the layers that the nodes of its graph came from. On another ``device``
+    than the processor a call holds both copies, and so ends when the result is there.
+    """
 
     def __init__(
-        self, module: nn.Module, call: Callable[[Any], Any] | None = None, *, batch: int | None = None
+        self,
+        module: nn.Module,
+        call: Callable[[Any], Any] | None = None,
+        *,
+        batch: int | None = None,
+        device: str = "cpu",
     ) -> None:
         import torch
 
-        self.module = module
+        self.module = module if device == "cpu" else _moved(module, device)
+        self.node_layers = _node_layers(module)
+        self.device = device
+        self._plain = call is None
         self._batch = batch  # where the module's batch axis is fixed
         self._call = module if call is None else call  # truth of a compiled module is its length, which programs lack
         self._torch = torch
@@ -39,22 +54,188 @@ class TorchRunner:
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
         if self._batch is not None and len(inputs) != self._batch:
             return in_pieces(self, inputs, self._batch)
+        return self.through(self._call, inputs)
+
+    def through(self, call: Callable[[Any], Any], inputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs of `call`, which takes and gives tensors, under the conditions that the model runs in."""
         with self._grad_mode():
-            outputs: NDArray[Any] = self._call(self._torch.from_numpy(inputs)).numpy()
+            tensor = self._torch.from_numpy(inputs)
+            if self.device == "cpu":
+                outputs: NDArray[Any] = call(tensor).numpy()
+            else:
+                outputs = call(tensor.to(self.device)).cpu().numpy()
         return outputs
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
-        from torch.profiler import ProfilerActivity, profile
+        profiling = self.profiling(inputs, layers=False)
+        profiling.turn(runs)
+        return operator_totals(profiling.slices(), runs)
 
-        self(inputs)
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            for _ in range(runs):
-                self(inputs)
-        return {
-            event.key: (event.self_cpu_time_total / 1e6 / runs, round(event.count / runs))
-            for event in profiler.key_averages()
-            if event.self_cpu_time_total > 0
-        }
+    def profiling(self, inputs: NDArray[Any], /, *, layers: bool = True) -> TorchProfiling:
+        """See `Runner.profiling`; with `layers` each module's call is a slice too, unless the model is compiled."""
+        inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
+        return TorchProfiling(self, inputs, layers=layers and self._plain)
+
+
+class TorchProfiling:
+    """The module under `torch.profiler`, and in each turn only; hooks mark the layers.
+
+    An exported program has no modules to hook: it is run node by node, and the marks follow the layers that its nodes came
+    from.
+    """
+
+    def __init__(self, runner: TorchRunner, inputs: NDArray[Any], *, layers: bool) -> None:
+        self._runner, self._inputs, self._layers = runner, inputs, layers
+        self._seen: list[Slice] = []
+        self._runs = 0
+        runner(inputs)
+
+    def turn(self, calls: int) -> NDArray[np.float64]:
+        from torch.profiler import ProfilerActivity, profile, record_function
+
+        kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._runner.device != "cpu" else [])
+        seconds = []
+        with self._call() as call, profile(activities=kinds) as profiler:
+            for _ in range(calls):
+                start = time.perf_counter()
+                with record_function(_CALL):
+                    call(self._inputs)
+                seconds.append(time.perf_counter() - start)
+        self._read(profiler.events())
+        return np.array(seconds)
+
+    @contextmanager
+    def _call(self) -> Iterator[Callable[[NDArray[Any]], NDArray[Any]]]:
+        """What is to be profiled: the runner as it is, or with its layers marked."""
+        runner = self._runner
+        if not self._layers:
+            yield runner
+        elif runner.node_layers:
+            run = _marking_nodes(runner.module, runner.node_layers)
+            yield lambda inputs: runner.through(run, inputs)
+        else:
+            handles = _mark_modules(runner.module)
+            try:
+                yield runner
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def _read(self, events: Any) -> None:
+        calls = [event for event in events if event.name == _CALL and event.cpu_parent is None and _on_host(event)]
+        for event in calls:
+            self._seen += _beneath(event, self._runs, event.time_range.start, "", outermost=True)
+            self._runs += 1
+        self._seen += _kernels(events, calls, self._runs - len(calls))
+
+    def slices(self) -> tuple[Slice, ...]:
+        return tuple(self._seen)
+
+
+_CALL, _LAYER = "steelyard: call", "layer: "
+
+
+def _on_host(event: Any) -> bool:
+    return bool(event.device_type.name == "CPU")
+
+
+def _beneath(event: Any, run: int, origin: float, layer: str, *, outermost: bool) -> Iterator[Slice]:
+    """Slices of what an event called, and of what that called. The profiler's times are microseconds."""
+    for child in event.cpu_children:
+        marked = child.name.startswith(_LAYER)
+        within = child.name.removeprefix(_LAYER) if marked else layer
+        yield Slice(
+            name=within if marked else child.name,
+            layer=within,
+            run=run,
+            start_s=(child.time_range.start - origin) / 1e6,
+            seconds=child.cpu_time_total / 1e6,
+            self_s=max(0.0, child.self_cpu_time_total / 1e6),
+            kind="layer" if marked else "operator",
+            outermost=outermost,
+            device_s=child.device_time_total / 1e6,
+        )
+        yield from _beneath(child, run, origin, within, outermost=outermost and marked)
+
+
+def _kernels(events: Any, calls: Sequence[Any], first: int) -> Iterator[Slice]:
+    """What ran on the accelerator: a call waits for its result, so a kernel belongs to the last call begun before it."""
+    starts = np.array([call.time_range.start for call in calls])
+    for event in events:
+        run = int(np.searchsorted(starts, event.time_range.start, side="right")) - 1
+        if _on_host(event) or run < 0 or event.name.startswith((_CALL, _LAYER)):
+            continue
+        seconds = (event.time_range.end - event.time_range.start) / 1e6
+        yield Slice(
+            name=event.name,
+            layer="",
+            run=first + run,
+            start_s=(event.time_range.start - starts[run]) / 1e6,
+            seconds=seconds,
+            self_s=seconds,
+            kind="kernel",
+        )
+
+
+def _mark_modules(module: nn.Module) -> list[Any]:
+    """Hooks that mark each named module's call in the profile."""
+    from torch.profiler import record_function
+
+    handles: list[Any] = []
+    open_marks: list[Any] = []
+
+    def enter(name: str) -> None:
+        open_marks.append(record_function(_LAYER + name))
+        open_marks[-1].__enter__()
+
+    for name, layer in module.named_modules():
+        if name:
+            handles.append(layer.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+            handles.append(layer.register_forward_hook(lambda *_: open_marks.pop().__exit__(None, None, None)))
+    return handles
+
+
+def _marking_nodes(module: Any, layers: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Run a graph node by node; neighbours of one layer share a mark."""
+    from torch import fx
+    from torch.profiler import record_function
+
+    class Marking(fx.Interpreter):
+        marked: tuple[str, Any] = ("", None)
+
+        def run_node(self, n: fx.Node) -> Any:
+            self.enter(layers.get(n.name, "") if n.op.startswith("call") else "")
+            return super().run_node(n)
+
+        def enter(self, layer: str) -> None:
+            before, mark = self.marked
+            if layer == before:
+                return
+            if mark is not None:
+                mark.__exit__(None, None, None)
+            fresh: Any = record_function(_LAYER + layer) if layer else None
+            self.marked = (layer, fresh)
+            if fresh is not None:
+                fresh.__enter__()
+
+    return Marking(module).run
+
+
+def _node_layers(module: nn.Module) -> dict[str, str]:
+    """The module path that each node of an exported program's graph came from, where the export kept it."""
+    graph = getattr(module, "graph", None)
+    stacks = {n.name: n.meta.get("nn_module_stack") for n in getattr(graph, "nodes", ())}
+    return {name: list(stack.values())[-1][0] for name, stack in stacks.items() if stack}
+
+
+def _moved(module: nn.Module, device: str) -> nn.Module:
+    import torch
+
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:  # an AssertionError where PyTorch was built without CUDA
+        have = "no accelerator" if not torch.cuda.is_available() else f"{torch.cuda.device_count()} CUDA device(s)"
+        raise InvalidInput(f"cannot run on {device!r}: {_first_line(error)}; this machine has {have}") from None
 
 
 def open_program(path: Path) -> nn.Module:
@@ -80,7 +261,7 @@ def load(artifact: Artifact) -> TorchRunner:
     program = _read(artifact.path)
     module, batch = program.module(), _fixed_batch(program)
     if not artifact.options.get("compile"):
-        return TorchRunner(module, batch=batch)
+        return TorchRunner(module, batch=batch, device=str(artifact.options.get("device") or "cpu"))
     return TorchRunner(module, compiled(module), batch=batch)
 
 
