@@ -1,6 +1,6 @@
 """Start-up on a warm disk, and the size of a base install.
 
-    python -m benchmarks.startup            # import and --help, 40 fresh processes each, taking turns
+    python -m benchmarks.startup            # import, --help and evaluating 1,000 rows, 40 fresh processes each, taking turns
     python -m benchmarks.startup --size     # also installs the base package into a fresh environment and weighs it
 
 Writes `results/startup.md`.
@@ -23,11 +23,8 @@ from steelyard.stats.order import median_interval
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 RUNS = 40
-COMMANDS = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "python -c 'import steelyard'": [sys.executable, "-c", "import steelyard"],
-    "steelyard --help": [str(Path(sys.executable).with_name("steelyard")), "--help"],
-}
+ROWS = 1_000
+STEELYARD = str(Path(sys.executable).with_name("steelyard"))
 
 
 def main() -> None:
@@ -42,7 +39,9 @@ def main() -> None:
         "| command | median (95 % interval) | slowest |",
         "|---|---|---|",
     ]
-    for name, seconds in _times().items():
+    with tempfile.TemporaryDirectory() as folder:
+        times = _times(_commands(Path(folder)))
+    for name, seconds in times.items():
         found = median_interval(seconds)
         assert found is not None
         value, low, high = (f"{v * 1e3:.0f} ms" for v in found)
@@ -54,16 +53,34 @@ def main() -> None:
     (RESULTS / "startup.md").write_text(table)
 
 
-def _times() -> dict[str, list[float]]:
+def _commands(folder: Path) -> dict[str, list[str]]:
+    """What is timed. Evaluating reads a table, judges it, and writes a report with its charts into one run folder."""
     rng = np.random.default_rng(0)
-    names = list(COMMANDS)
+    labels = rng.random(ROWS) < 0.3
+    scores = 1 / (1 + np.exp(-(rng.standard_normal(ROWS) + 1.5 * labels - 1)))
+    rows = "".join(f"{label:d},{score:.6f}\n" for label, score in zip(labels, scores, strict=True))
+    (folder / "preds.csv").write_text(f"label,p\n{rows}")
+    evaluate = [STEELYARD, "evaluate", str(folder / "preds.csv"), "--out", str(folder / "evaluated")]
+    return {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "python -c 'import steelyard'": [sys.executable, "-c", "import steelyard"],
+        "steelyard --help": [STEELYARD, "--help"],
+        "python -c 'import numpy, scipy.stats, altair'": [sys.executable, "-c", "import numpy, scipy.stats, altair"],
+        f"steelyard evaluate preds.csv, {ROWS:,} rows": evaluate,
+        "steelyard report of the same": [STEELYARD, "report", str(folder / "evaluated")],
+    }
+
+
+def _times(commands: dict[str, list[str]]) -> dict[str, list[float]]:
+    rng = np.random.default_rng(0)
+    names = list(commands)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for command in COMMANDS.values():  # warm the disk
+    for command in commands.values():  # warm the disk
         subprocess.run(command, check=True, capture_output=True)
     for _ in range(RUNS):
         for at in rng.permutation(len(names)):
             start = time.perf_counter()
-            subprocess.run(COMMANDS[names[at]], check=True, capture_output=True)
+            subprocess.run(commands[names[at]], check=True, capture_output=True)
             seconds[names[at]].append(time.perf_counter() - start)
     return seconds
 

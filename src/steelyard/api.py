@@ -7,24 +7,28 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
 from steelyard.pipeline.job import Job, Progress, silent
-from steelyard.records import Evaluation, RunRecords, Scalar, SubjectSpec
-from steelyard.subject.deployed import Model
-from steelyard.verify.checkup import Checkup, check_folder
+from steelyard.records import Evaluation, GateReport, RunRecords, Scalar, SubjectSpec
+
+if TYPE_CHECKING:
+    from steelyard.subject.deployed import Model
+    from steelyard.verify.checkup import Checkup
 
 __all__ = [
     "Evaluated",
     "Result",
     "benchmark",
     "evaluate",
+    "gate",
     "load",
     "optimize",
     "parse_budget",
     "render_report",
+    "save_baseline",
     "verify_folder",
 ]
 
@@ -193,13 +197,69 @@ def render_report(folder: str | Path) -> Result | Evaluated:
     return Result(folder=path, records=records)
 
 
+def gate(
+    baseline: str | Path,
+    candidate: str | Path,
+    *,
+    require: Iterable[str],
+    budget: str | float = "2m",
+    out: str | Path | None = None,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    **words: Any,
+) -> GateReport:
+    """Judge a candidate against a baseline; see ``steelyard gate --help``.
+
+    Each is a run folder, a deployed folder, or a baseline file. ``words`` are further fields of
+    `steelyard.pipeline.gate.GateJob`: ``data``, ``stored``, ``undecided``, ``allow_unlike_machines``, ``noise_floor``,
+    ``command``. The report's ``passed`` says whether the gate lets the candidate through.
+    """
+    from steelyard.pipeline.gate import GateJob
+    from steelyard.pipeline.gate import gate as run
+    from steelyard.verify.requirements import parse_requirement
+
+    known = {f.name for f in dataclasses.fields(GateJob)}
+    unknown = next((word for word in words if word not in known), None)
+    if unknown is not None:
+        raise InvalidInput(f"gate has no {unknown!r}; it has {', '.join(sorted(known))}")
+    job = GateJob(
+        baseline=Path(baseline),
+        candidate=Path(candidate),
+        requirements=tuple(dict.fromkeys(parse_requirement(text) for text in require)),
+        budget_s=parse_budget(budget),
+        out=None if out is None else Path(out),
+        limits=limits or Limits(),
+        **words,
+    )
+    return run(job, progress)
+
+
+def save_baseline(
+    run: str | Path,
+    path: str | Path,
+    *,
+    budget: str | float = "1m",
+    scores: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Write what a gate must know of a run later into one small file, for the repository."""
+    from steelyard.pipeline.gate import save_baseline as save
+
+    save(Path(run), Path(path), budget_s=parse_budget(budget), scores=scores, progress=progress)
+    return Path(path)
+
+
 def load(folder: str | Path, *, run_code: bool = False) -> Model:
     """A deployed folder, ready to predict. `run_code` allows a folder that needs its author's Python file."""
+    from steelyard.subject.deployed import Model
+
     return Model(Path(folder), run_code=run_code)
 
 
 def verify_folder(folder: str | Path, *, seconds: float = 5.0, progress: Progress = silent) -> Checkup:
     """Check a deployed folder on this machine: whole, same outputs, cost."""
+    from steelyard.verify.checkup import check_folder
+
     return check_folder(Path(folder), seconds=seconds, on_step=lambda step: progress(f"checking: {step}", None))
 
 

@@ -46,3 +46,11 @@ def test_every_public_name_is_there_and_no_other():
     assert dir(steelyard) == sorted(steelyard.__all__)
     with pytest.raises(AttributeError, match="module 'steelyard' has no attribute 'optimise'"):
         steelyard.optimise  # noqa: B018
+
+
+def test_evaluating_a_table_loads_no_more_than_it_needs(tmp_path):
+    (tmp_path / "p.csv").write_text("label,p\n" + "0,0.2\n1,0.7\n" * 20)
+    words = ["evaluate", str(tmp_path / "p.csv"), "--quiet", "--out", str(tmp_path / "out")]
+    names, _ = loaded(f"from steelyard.cli import main\ntry:\n    main({words!r})\nexcept SystemExit:\n    pass")
+    assert "scipy" in names
+    assert not names & ({*HEAVY, "pydantic"} - {"scipy", "altair"})

@@ -26,7 +26,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, softmax
 
 from steelyard.errors import InvalidInput
@@ -70,6 +69,7 @@ Flags = NDArray[np.bool_]
 _BINS = 15
 _CHUNK = 1 << 18  # examples binned at once
 _PER_BIN = 60  # examples per filled bin from which coverage was seen to come near its level
+_HALVINGS = 50  # of the bracket of an end: to one part in 10^15
 _HOTTEST = 20.0  # temperatures searched: 1/20 to 20
 
 
@@ -346,7 +346,10 @@ def _error_at(gaps: Floats, errors: Floats, observed: float, z: float) -> float:
     least = -1 / float(errors.max())
     while excess(least) > 0:
         least *= 2
-    return float(moved(brentq(excess, least, most, xtol=1e-9 * (most - least))).sum())
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        least, most = (least, middle) if excess(middle) > 0 else (middle, most)
+    return float(moved(most).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -530,4 +533,6 @@ def _root(slope: Callable[[float], float], low: float, high: float) -> tuple[flo
         return low, True
     if slope(high) <= 0:
         return high, True
+    from scipy.optimize import brentq  # which takes long to import
+
     return float(brentq(slope, low, high, xtol=1e-7)), False

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from steelyard.records import Environment
 from steelyard.report import drawing, numbers, theme
+from steelyard.report.library import library
 
 __all__ = ["Figure", "Tile", "machine_rows", "pretty", "render", "span"]
 
@@ -44,7 +45,7 @@ def render(template: str, charts: Mapping[str, Any], **context: Any) -> str:
     The template finds ``figures``: for each chart that is there, the `Figure` of each of its panels.
     """
     specs = {name: found for name, chart in charts.items() if (found := _specs(name, chart))}
-    script, library = _asset("page.js"), _library()
+    script, bundle = _asset("page.js"), library()
     page: str = _template(template).render(
         **context,
         figures={name: tuple(_figure(part, spec) for part, spec in found.items()) for name, found in specs.items()},
@@ -52,15 +53,17 @@ def render(template: str, charts: Mapping[str, Any], **context: Any) -> str:
         theme_json=_safe_json({"config": theme.config(), "dark": theme.DARK}),
         style=Markup(_asset("page.css") + theme.series_css()),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - a file of this package
-        library=Markup(library),  # noqa: S704 - the Vega bundle that vl-convert ships
-        policy=_policy(script, library),
+        library=Markup(bundle),  # noqa: S704 - the Vega bundle that vl-convert ships
+        policy=_policy(script, bundle),
     )
     return page
 
 
 def _specs(name: str, chart: Any) -> dict[str, dict[str, Any]]:
     """The panels of a chart, each to be drawn in a box of its own."""
-    return {f"{name}-{i}" if i else name: panel.to_dict() for i, panel in enumerate(drawing.panels(chart))}
+    return {
+        f"{name}-{i}" if i else name: panel.to_dict(validate=False) for i, panel in enumerate(drawing.panels(chart))
+    }
 
 
 def _figure(name: str, spec: dict[str, Any]) -> Figure:
@@ -128,15 +131,6 @@ def _policy(*scripts: str) -> str:
 
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, kept out of the global scope but for `vegaEmbed`."""
-    import vl_convert
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return "(() => {" + bundle.replace("</script", "<\\/script").replace("\r", "") + "\n})();"
 
 
 @cache

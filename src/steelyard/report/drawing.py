@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,20 @@ from steelyard.report import theme
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["FORMATS", "Rows", "colour", "data", "finish", "finite", "layered", "panels", "save", "stacked", "tips"]
+__all__ = [
+    "FORMATS",
+    "Rows",
+    "colour",
+    "data",
+    "finish",
+    "finite",
+    "layered",
+    "panels",
+    "save",
+    "stacked",
+    "tips",
+    "unchecked",
+]
 
 WIDTH = 640
 FORMATS = ("png", "svg", "pdf")
@@ -23,11 +37,24 @@ FORMATS = ("png", "svg", "pdf")
 Rows = list[dict[str, Any]]
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Charts made in here are not held to Vega-Lite's schema one part at a time, which takes longer than drawing them.
+
+    The tests hold every chart to it.
+    """
+    from altair.utils import schemapi
+
+    with schemapi.debug_mode(False):
+        yield
+
+
 def data(rows: Rows) -> alt.InlineData:
     """Rows as a chart holds them. JSON has no NaN and no infinity: such a mark is left out."""
     import altair as alt
 
-    return alt.InlineData(values=[{key: _drawable(value) for key, value in row.items()} for row in rows])
+    values = tuple({key: _drawable(value) for key, value in row.items()} for row in rows)
+    return alt.InlineData(values=values)  # a list would be copied with every chart made of it
 
 
 def _drawable(value: Any) -> Any:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from steelyard.records import Estimate, Finding, RunRecords, Sample, Unavailable
-from steelyard.report import assembly, charts, derive, numbers, tables, text
+from steelyard.report import assembly, charts, derive, drawing, numbers, tables, text
 from steelyard.report.assembly import Tile
 from steelyard.report.derive import Estimates, Pair
 
@@ -36,8 +36,9 @@ def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
     the test split for finalists, the validation split for trials. Sections whose records are absent are left out.
     """
     known = estimates or {}
-    drawn = {name: draw(records) for name, draw in charts.CHARTS.items()}
-    return assembly.render("template.html.j2", drawn, **_context(records, known))
+    with drawing.unchecked():
+        drawn = {name: draw(records) for name, draw in charts.CHARTS.items()}
+        return assembly.render("template.html.j2", drawn, **_context(records, known))
 
 
 def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:

@@ -341,22 +341,19 @@ class _Arrow(Table):
 
     def _number(self, name: str, column: Any) -> Floats:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
-        if not pa.types.is_floating(column.type) or column.type != pa.float64():
+        if column.type != pa.float64():
             column = self._cast(name, column)
         if column.null_count:
-            row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
+            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
             raise _not_a_number(self.path, name, None, row)
-        array: Floats = column.to_numpy()
-        return array
+        return _array(column)
 
     def _cast(self, name: str, column: Any) -> Any:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         try:
-            return pc.cast(column, pa.float64(), safe=False)
+            return column.cast(pa.float64(), safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             values = column.to_pylist()
             row = next((i for i, v in enumerate(values) if not is_number(str(v))), 0)
@@ -364,23 +361,23 @@ class _Arrow(Table):
 
     def _word(self, name: str, column: Any) -> Words:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if pa.types.is_floating(column.type):
             return _spelled(self.path, name, self._number(name, column))
         if pa.types.is_boolean(column.type):
-            column = pc.if_else(column, "True", "False")  # as NumPy and Python write them
+            from pyarrow import compute
+
+            column = compute.if_else(column, "True", "False")  # as NumPy and Python write them
         if not pa.types.is_dictionary(column.type):
             try:
-                column = pc.cast(column, pa.string()).dictionary_encode()
+                column = column.cast(pa.string()).dictionary_encode()
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 raise InvalidInput(f"{self.path}: column {name!r} holds {column.type}, words are needed") from None
         one = column.unify_dictionaries().combine_chunks()
         if isinstance(one, pa.ChunkedArray):
             one = one.chunk(0)
         levels = [str(word) for word in one.dictionary.to_pylist()]
-        indices = pc.fill_null(one.indices, len(levels)) if one.null_count else one.indices
-        codes = indices.to_numpy(zero_copy_only=False)
+        codes: Codes = np.from_dlpack(one.indices.fill_null(len(levels)) if one.null_count else one.indices)
         names = [*levels, ""]  # which may repeat: a missing word and an empty one are both empty
         used = np.flatnonzero(_used(codes, len(names)))
         if len(used) == len(levels) and not one.null_count:
@@ -388,6 +385,12 @@ class _Arrow(Table):
         turn = np.zeros(len(names), dtype=np.int32)
         turn[used] = np.arange(len(used))
         return _ordered(_recoded(codes, turn), [names[i] for i in used])
+
+
+def _array(column: Any) -> NDArray[Any]:
+    """The numbers of a column without empty cells; one chunk is not copied. (Arrow's own way would import pandas.)"""
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _used(codes: Codes, levels: int) -> NDArray[np.bool_]:

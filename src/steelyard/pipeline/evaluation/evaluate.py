@@ -22,10 +22,9 @@ from steelyard.pipeline.evaluation.compare import aligned, compare
 from steelyard.pipeline.evaluation.decide import decided, goal_of
 from steelyard.pipeline.evaluation.from_fields import FIELDS, evaluate_field
 from steelyard.pipeline.evaluation.from_stream import evaluate_stream
-from steelyard.pipeline.evaluation.from_subject import is_subject, read_subject
 from steelyard.pipeline.evaluation.from_table import read_answers
 from steelyard.pipeline.evaluation.gates import gates, limit_of
-from steelyard.pipeline.evaluation.request import Answers, Request
+from steelyard.pipeline.evaluation.request import Answers, Request, is_subject
 from steelyard.pipeline.job import Progress, silent
 from steelyard.probe.host import environment
 from steelyard.records import Difference, Evaluation, Objective
@@ -143,6 +142,8 @@ def _saying(progress: Progress, name: str) -> Callable[[str], None]:
 
 def _read(source: str, request: Request, progress: Progress) -> Answers:
     if is_subject(source):
+        from steelyard.pipeline.evaluation.from_subject import read_subject  # brings what runs models
+
         return read_subject(source, request, progress)
     asked = {
         "--robustness": request.robustness,

@@ -32,19 +32,13 @@ from steelyard.subject.splits import Encoded, Split, Splits
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["is_subject", "read_subject"]
+__all__ = ["read_subject"]
 
 _BATCH = 64
 _MOST_TRAIN = 20_000  # training examples that the gap is measured on
 _MOST_DAMAGED = 2_000  # test examples that are damaged
 
 Ask = Callable[[Split], NDArray[Any]]  # a split to probabilities (n, classes)
-
-
-def is_subject(source: str) -> bool:
-    """Whether the words name a model to run, and not a table of predictions."""
-    head = source.partition(":")[0]
-    return head == "torchvision" or Path(head).suffix in (".py", ".onnx", ".xml", ".pt2")
 
 
 def read_subject(source: str, request: Request, progress: Progress) -> Answers:

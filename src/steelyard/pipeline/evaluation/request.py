@@ -15,7 +15,17 @@ from steelyard.metrics.slices import Column
 from steelyard.records import Corrupted, Gap, Overlap, Scalar, Shown, Task
 from steelyard.subject.columns import Words
 
-__all__ = ["Answers", "Request"]
+__all__ = ["Answers", "Request", "is_subject"]
+
+
+def is_subject(source: str) -> bool:
+    """Whether the words name a model to run, and not a table of predictions.
+
+    >>> is_subject("model.py:subject"), is_subject("predictions.csv")
+    (True, False)
+    """
+    head = source.partition(":")[0]
+    return head == "torchvision" or Path(head).suffix in (".py", ".onnx", ".xml", ".pt2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

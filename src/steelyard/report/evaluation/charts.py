@@ -88,8 +88,8 @@ def scores(evaluation: Evaluation) -> alt.LayerChart | None:
         **_offset(evaluation),
     )
     x = alt.X("low:Q", title="place on the metric's own range, %", scale=alt.Scale(domain=[0, 100]))
-    spread = base.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(x=x, x2="high:Q")
-    points = base.mark_circle(size=70, opacity=1).encode(x="value:Q")
+    spread = base.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(x=x, x2=alt.X2("high:Q"))
+    points = base.mark_circle(size=70, opacity=1).encode(x=alt.X("value:Q"))
     left_out = [m.title for m in evaluation.metrics if not (math.isfinite(m.low) and math.isfinite(m.high))]
     return drawing.finish(
         drawing.layered(spread, points),
@@ -110,12 +110,16 @@ def radar(evaluation: Evaluation) -> alt.LayerChart | None:
     bands = [p for model in evaluation.models for p in _ring(evaluation, model, axes)]
     x, y = _round_axes()
     base = alt.Chart(drawing.data(points)).encode(x=x, y=y, color=_by_model(evaluation))
-    lines = base.mark_line(strokeWidth=2, interpolate="linear-closed").encode(order="place:Q", detail="model:N")
+    lines = base.mark_line(strokeWidth=2, interpolate="linear-closed").encode(
+        order=alt.Order("place:Q"), detail=alt.Detail("model:N")
+    )
     dots = base.mark_circle(size=42, opacity=1).encode(
         tooltip=drawing.tips(model="model", metric="metric", value="shown")
     )
     rings = alt.Chart(drawing.data(bands)).mark_line(filled=True, opacity=0.22, interpolate="linear-closed")
-    fills = rings.encode(x=x, y=y, order="place:Q", detail="model:N", color=_by_model(evaluation))
+    fills = rings.encode(
+        x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("model:N"), color=_by_model(evaluation)
+    )
     chart = drawing.finish(
         drawing.layered(*_web([tables.title(evaluation, name) for name in axes]), fills, lines, dots),
         "All axes at once",
@@ -210,13 +214,13 @@ def _web(titles: Sequence[str]) -> tuple[alt.Chart, ...]:
     words = tuple(
         alt.Chart(drawing.data(own))
         .mark_text(align=side, lineBreak="\n", baseline="middle", limit=110, color=theme.MUTED)
-        .encode(x=x, y=y, text="name:N")
+        .encode(x=x, y=y, text=alt.Text("name:N"))
         for side in _SIDES
         if (own := [n for n in names if n["side"] == side])
     )
     return (
-        closed.encode(x=x, y=y, order="place:Q", detail="ring:N"),
-        straight.encode(x=x, y=y, order="place:Q", detail="spoke:N"),
+        closed.encode(x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("ring:N")),
+        straight.encode(x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("spoke:N")),
         *words,
     )
 
@@ -325,7 +329,7 @@ def _cell_words(base: alt.Chart, x: alt.X, y: alt.Y, size: int) -> alt.Chart:
 
     fitting = alt.ExprRef(expr=f"max(7.5, min(12, width / {size} / 2.9))")
     shades = alt.condition("datum.shade > 0.62", alt.value(theme.ON_SHADE), alt.value(theme.INK))
-    written: alt.Chart = base.mark_text(fontSize=fitting).encode(x=x, y=y, text="word:N", color=shades)
+    written: alt.Chart = base.mark_text(fontSize=fitting).encode(x=x, y=y, text=alt.Text("word:N"), color=shades)
     return written
 
 
@@ -403,7 +407,7 @@ def _class_bars(
     bars = base.mark_bar(opacity=0.55, cornerRadiusEnd=2).encode(
         x=alt.X("value:Q", title="%", scale=alt.Scale(domain=[0, 100]))
     )
-    spread = base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q")
+    spread = base.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
     what = " and ".join(quantities).capitalize()
     return drawing.finish(
         drawing.layered(bars, spread),
@@ -439,7 +443,7 @@ def roc(evaluation: Evaluation) -> alt.LayerChart | None:
     diagonal = alt.Chart(drawing.data(guess)).mark_line(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
     drawn = _curves(lines, "false-positive rate", "true-positive rate")
     return drawing.finish(
-        drawing.layered(diagonal.encode(x="x:Q", y="y:Q"), *drawn),
+        drawing.layered(diagonal.encode(x=alt.X("x:Q"), y=alt.Y("y:Q")), *drawn),
         "ROC curve",
         "How many positives are found for the false alarms that it costs, at every threshold. "
         f"Up and left is better; the dashed diagonal is guessing.{_curve_words(lines)}",
@@ -456,7 +460,7 @@ def pr(evaluation: Evaluation) -> alt.LayerChart | None:
         return None
     share = _prevalence(evaluation)
     guess = alt.Chart(drawing.data([{"y": share}])).mark_rule(strokeDash=[5, 4], color=theme.MUTED, strokeWidth=1.2)
-    under = (guess.encode(y="y:Q"),) if share is not None else ()
+    under = (guess.encode(y=alt.Y("y:Q")),) if share is not None else ()
     words = f" Dashed: guessing, {numbers.quantity(share, 'fraction')}." if share is not None else ""
     return drawing.finish(
         drawing.layered(*under, *_curves(lines, "recall", "precision")),
@@ -488,8 +492,8 @@ def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
     y = alt.Y("y:Q", title="share that is right", scale=alt.Scale(domain=[0, 1]))
     first = next(iter(lines))
     held = alt.Chart(drawing.data([r for r in rows if r["series"] == first]))
-    bars = held.mark_bar(size=13, opacity=0.22, color=theme.MUTED).encode(x="x:Q", y=alt.Y("share:Q"))
-    spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q")
+    bars = held.mark_bar(size=13, opacity=0.22, color=theme.MUTED).encode(x=alt.X("x:Q"), y=alt.Y("share:Q"))
+    spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     dashes = alt.Scale(domain=list(lines), range=[[1, 0] if not c.of else [5, 3] for c in lines.values()])
     legend = alt.Legend() if len(lines) > 1 else None  # the same as the colours' legend, so that the two become one
     dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
@@ -497,7 +501,11 @@ def reliability(evaluation: Evaluation) -> alt.LayerChart | None:
     whose = f" of {first}" if len(lines) > 1 else ""
     return drawing.finish(
         drawing.layered(
-            bars, diagonal.encode(x="x:Q", y="y:Q"), spread, trace, base.mark_circle(size=55, opacity=1).encode(y=y)
+            bars,
+            diagonal.encode(x=alt.X("x:Q"), y=alt.Y("y:Q")),
+            spread,
+            trace,
+            base.mark_circle(size=55, opacity=1).encode(y=y),
         ),
         "Reliability",
         "On the dashed line, 80 % confidence is right 80 % of the time; below it the model is too sure of itself. "
@@ -540,7 +548,7 @@ def _curves(lines: Mapping[str, Curve], x: str, y: str) -> tuple[alt.Chart, ...]
     base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X("x:Q", title=x, scale=unit),
         color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
-        order="i:Q",
+        order=alt.Order("i:Q"),
     )
     trace = base.mark_line(strokeWidth=2).encode(
         y=alt.Y("y:Q", title=y, scale=unit), tooltip=[
@@ -554,9 +562,9 @@ def _curves(lines: Mapping[str, Curve], x: str, y: str) -> tuple[alt.Chart, ...]
         alt.Chart(drawing.data(banded))
         .mark_area(opacity=0.16 if len(lines) < 3 else 0.1, line=False)
         .encode(
-            x="x:Q",
+            x=alt.X("x:Q"),
             y=alt.Y("low:Q"),
-            y2="high:Q",
+            y2=alt.Y2("high:Q"),
             color=drawing.colour("series", colours, list(lines), legend=len(lines) > 1),
         )
     )
@@ -658,10 +666,12 @@ def _boxes(evaluation: Evaluation, quantity: str) -> alt.LayerChart:
         **_offset(evaluation),
     )
     x = alt.X("p5:Q", title=quantity)
-    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
-    bars = base.mark_bar(size=12 if count > 1 else 16, cornerRadius=2, opacity=0.75).encode(x="q1:Q", x2="q3:Q")
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2=alt.X2("p95:Q"))
+    bars = base.mark_bar(size=12 if count > 1 else 16, cornerRadius=2, opacity=0.75).encode(
+        x=alt.X("q1:Q"), x2=alt.X2("q3:Q")
+    )
     medians = base.mark_tick(thickness=2, size=16 if count > 1 else 22, color=theme.INK).encode(
-        x="median:Q", color=alt.value(theme.INK)
+        x=alt.X("median:Q"), color=alt.value(theme.INK)
     )
     ends = (base.mark_point(size=20, filled=True, opacity=0.7).encode(x=f"{end}:Q") for end in ("least", "most"))
     left = f" {len(every) - MOST_ROWS:,} more groups are left out." if len(every) > MOST_ROWS else ""
@@ -806,9 +816,9 @@ def _forest(rows: Rows, title: str, subtitle: str, x: str, models: Evaluation | 
         **(_offset(models) if models else {}),
     )
     axis = alt.X("low:Q", title=f"{x}, {unit}" if unit else x, scale=alt.Scale(zero=True))
-    none = alt.Chart(drawing.data([{"x": 0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(x="x:Q")
-    spread = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=axis, x2="high:Q")
-    points = base.mark_circle(size=85, opacity=1).encode(x="value:Q")
+    none = alt.Chart(drawing.data([{"x": 0}])).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(x=alt.X("x:Q"))
+    spread = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=axis, x2=alt.X2("high:Q"))
+    points = base.mark_circle(size=85, opacity=1).encode(x=alt.X("value:Q"))
     if models:
         open_ = f"indexof({json.dumps(OPEN)}, datum.verdict) >= 0"
         points = points.encode(fillOpacity=alt.condition(open_, alt.value(0.25), alt.value(1)))
@@ -860,7 +870,7 @@ def _severities(
     )
     title = f"{metric}, %" if rows[0]["unit"] == "fraction" else metric
     y = alt.Y("value:Q", title=title, scale=alt.Scale(domain=list(reach), zero=False, nice=True))
-    spread = base.mark_rule(strokeWidth=1.4, opacity=0.45).encode(y=alt.Y("low:Q"), y2="high:Q")
+    spread = base.mark_rule(strokeWidth=1.4, opacity=0.45).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     points = base.mark_point(size=44, filled=True, opacity=1).encode(y=y, shape=shape)
     several = f", {model}" if len(evaluation.models) > 1 else ""
     return drawing.finish(
