@@ -13,7 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steelyard.api import Evaluated, Result, benchmark, evaluate, load, optimize, render_report, verify_folder
+    from steelyard.api import (
+        Evaluated,
+        Result,
+        benchmark,
+        evaluate,
+        gate,
+        load,
+        optimize,
+        render_report,
+        save_baseline,
+        verify_folder,
+    )
     from steelyard.records import Contract
     from steelyard.subject.deployed import Model
     from steelyard.subject.splits import Split, Splits
@@ -32,9 +43,11 @@ __all__ = [
     "__version__",
     "benchmark",
     "evaluate",
+    "gate",
     "load",
     "optimize",
     "render_report",
+    "save_baseline",
     "verify_folder",
 ]
 
@@ -48,9 +61,11 @@ _HOMES = {
     "Subject": "subject.subject",
     "benchmark": "api",
     "evaluate": "api",
+    "gate": "api",
     "load": "api",
     "optimize": "api",
     "render_report": "api",
+    "save_baseline": "api",
     "verify_folder": "api",
 }
 

@@ -16,6 +16,7 @@ _COMMANDS = {
     "optimize": "Make a model faster, smaller and greener under requirements, and prove it.",
     "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
     "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
+    "gate": "May this change pass: a candidate judged against a baseline, for CI.",
     "report": "Render a run's report again, from its records alone.",
     "verify": "Check a deployed folder on the machine where it will live.",
     "predict": "Say what one picture shows.",
@@ -23,7 +24,7 @@ _COMMANDS = {
 }
 
 
-_HOMES = {"evaluate": "steelyard.cli.evaluate"}
+_HOMES = {"evaluate": "steelyard.cli.evaluate", "gate": "steelyard.cli.gate"}
 
 
 class _Lazy(click.Group):
