@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from steelyard.measure.worker import Worker
 from steelyard.probe.clock import Clock, SystemClock
 from steelyard.probe.memory import rss_bytes
-from steelyard.records import Unavailable
 from steelyard.stats.order import flag_inflation
 from steelyard.stats.proportion import wilson
 
@@ -311,7 +310,7 @@ class Slot:
     calls: Calls
     cores_busy: float  # processor time of this process over the time passed
     machine_cores_busy: float  # of the whole machine
-    resident_bytes: int | Unavailable
+    resident_bytes: int
 
 
 class LoadWorker(Worker):
