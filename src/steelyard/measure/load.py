@@ -47,6 +47,8 @@ Call = Callable[[], object]
 
 MOST_CALLERS = 256
 
+_LEAST_LATE = 3  # late requests in a step that may be called broken: one of five says nothing of a p99
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calls:
@@ -216,7 +218,7 @@ class Ramp:
     """Poisson arrivals at rates that rise step by step; where they break the model an easy rate follows the backlog.
 
     A step is broken where the share of its requests later than `limit_s` is shown to exceed 1 - `quantile` (Wilson's lower
-    end at 95 %). Two broken steps in a row end the ramp, and the first of them is where it broke: a passing stall
+    end at 95 %, and at least three). Two broken steps in a row end the ramp, and the first of them is where it broke: a passing stall
     of the machine breaks one. Steps are numbered by their rate; ``len(rates)`` is the recovery.
     """
 
@@ -261,7 +263,7 @@ class Ramp:
     def _judge(self, until: int, now_s: float) -> None:
         for step in range(self._judged, min(until, self._loaded)):
             late, done = self._late[step], self._done[step]
-            broken = done > 0 and wilson(late, done)[0] > self._share
+            broken = late >= _LEAST_LATE and wilson(late, done)[0] > self._share
             self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
             if self._broken_in_a_row == 2:
                 self.broken_step, self.broken_at_s = step - 1, now_s
