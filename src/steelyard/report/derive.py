@@ -10,6 +10,7 @@ import numpy as np
 from steelyard.records import (
     Comparison,
     Estimate,
+    Floats,
     Measurement,
     Plan,
     Predictions,
@@ -29,6 +30,7 @@ __all__ = [
     "Estimates",
     "Pair",
     "accuracy_drop",
+    "arm_logs",
     "arm_ratio",
     "compared",
     "exit_status",
@@ -40,6 +42,7 @@ __all__ = [
     "standing",
     "trial_of",
     "trial_ratio",
+    "turn_logs",
     "verdicts_of",
 ]
 
@@ -61,14 +64,19 @@ class Pair:
     ratio: Estimate | None  # latency of `after` over `before`
 
 
+def arm_logs(comparison: Comparison, arm: int) -> Floats:
+    """log(arm / baseline) of each round, ``(rounds,)``: the median over its slots."""
+    logs = np.log(comparison.seconds[:, :, arm] / comparison.seconds[:, :, 0])
+    return np.asarray([np.median(row[np.isfinite(row)]) for row in logs if np.isfinite(row).any()])
+
+
 def arm_ratio(comparison: Comparison, arm: int) -> Estimate:
     """Latency of `arm` over the baseline's; the unit of replication is the round.
 
     A round's reading is the median over its slots of log(arm / baseline). One round alone bounds nothing: its
     interval is (0, infinity).
     """
-    logs = np.log(comparison.seconds[:, :, arm] / comparison.seconds[:, :, 0])
-    readings = np.asarray([np.median(row[np.isfinite(row)]) for row in logs if np.isfinite(row).any()])
+    readings = arm_logs(comparison, arm)
     value, low, high = log_ratio_interval(readings, LEVEL) if readings.size else (np.nan, 0.0, np.inf)
     return Estimate(
         quantity="latency_ratio",
@@ -84,17 +92,33 @@ def arm_ratio(comparison: Comparison, arm: int) -> Estimate:
 
 def trial_ratio(trial: Trial) -> Estimate | None:
     """Quick latency ratio of a trial (arm 1 against arm 0), where it was weighed."""
-    if trial.comparison is None or len(trial.comparison.arms) < 2:
-        return None
-    names = trial.comparison.arms
-    arm = next((i for i, name in enumerate(names) if i and name != "control"), None)
-    return None if arm is None else arm_ratio(trial.comparison, arm)
+    arm = _trial_arm(trial)
+    return None if trial.comparison is None or arm is None else arm_ratio(trial.comparison, arm)
+
+
+def _trial_arm(trial: Trial) -> int | None:
+    names = trial.comparison.arms if trial.comparison is not None else ()
+    return next((i for i, name in enumerate(names) if i and name != "control"), None)
 
 
 def plan_ratio(verification: Verification, plan: Plan) -> Estimate:
     """Verified latency ratio of a finalist. Arms are the baseline, the control where there is one, then the plans."""
+    return arm_ratio(verification.comparison, _plan_arm(verification, plan))
+
+
+def _plan_arm(verification: Verification, plan: Plan) -> int:
     first = 2 if "control" in verification.comparison.arms else 1
-    return arm_ratio(verification.comparison, first + verification.plans.index(plan))
+    return first + verification.plans.index(plan)
+
+
+def turn_logs(records: RunRecords) -> Floats | None:
+    """log(after / before) of each round of the two models that `compared` sets side by side; None where there is one."""
+    verification, plan = records.verification, _subject_of(records)
+    if verification is not None and plan in verification.plans:
+        return arm_logs(verification.comparison, _plan_arm(verification, plan))
+    trial = None if plan is None else trial_of(records, plan)
+    arm = None if trial is None else _trial_arm(trial)
+    return None if trial is None or trial.comparison is None or arm is None else arm_logs(trial.comparison, arm)
 
 
 def accuracy_drop(before: Predictions | None, after: Predictions | None) -> Estimate | None:

@@ -11,10 +11,18 @@ _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _ENERGY = ((3.6e6, "kWh"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
 
+_CARBON = tuple(
+    (scale, f"{name}CO2e")
+    for scale, name in ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
+)
+
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": _TIME,
     "byte": _BYTES,
     "J": _ENERGY,
+    "W": ((1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
+    "gCO2e": _CARBON,
+    "1/J": tuple((scale, f"{prefix}/J") for scale, prefix in _SI),
     "count": _SI,
     "MAC": tuple((scale, f"{prefix}MAC") for scale, prefix in _SI),
     "FLOP/s": tuple((scale, f"{prefix}FLOP/s") for scale, prefix in _SI),

@@ -10,6 +10,7 @@ from functools import partial
 
 from steelyard.records import (
     Estimate,
+    GridFactor,
     Measurement,
     Prediction,
     RunRecords,
@@ -18,7 +19,7 @@ from steelyard.records import (
     Unavailable,
     Verdict,
 )
-from steelyard.report import derive, numbers
+from steelyard.report import derive, energy, numbers
 from steelyard.report.derive import Estimates, Pair
 
 __all__ = [
@@ -117,7 +118,7 @@ CellOf = Callable[[Measurement | None], _Cell]
 def score_rows(records: RunRecords, estimates: Estimates) -> tuple[ScoreRow, ...]:
     """Before and after on every axis that was read."""
     pair = derive.compared(records)
-    rows = [*_quality_rows(pair, estimates), *_ratio_rows(pair), *_cost_rows(pair)]
+    rows = [*_quality_rows(pair, estimates), *_ratio_rows(pair), *_cost_rows(pair), *_energy_rows(records, pair)]
     return tuple(rows)
 
 
@@ -183,9 +184,38 @@ def _cost_rows(pair: Pair) -> Iterator[ScoreRow]:
         if _seen(pair, quantity):
             yield _pair_row(name, pair, partial(_reading_cell, quantity=quantity), words)
     yield _pair_row("Energy per inference", pair, _energy_cell, ("less", "more"))
+    if _seen(pair, "energy_above_idle_j"):
+        yield _pair_row("Energy per inference, above idle", pair, _above_idle_cell, ("less", "more"))
 
 
-def _pair_row(name: str, pair: Pair, cell: CellOf, words: tuple[str, str]) -> ScoreRow:
+def _energy_rows(records: RunRecords, pair: Pair) -> Iterator[ScoreRow]:
+    """What a joule buys, the ratio of energies, and the carbon on the grid that the user named."""
+    logs = derive.turn_logs(records)
+    if pair.after is not None and logs is not None and logs.size:
+        yield _energy_ratio_row(energy.ratio(pair.before, pair.after, logs))
+    yield _pair_row("Inferences per joule", pair, lambda m: _found_cell(energy.per_joule(m)), HIGHER)
+    if pair.before is not None and pair.before.on(pair.split) is not None:
+        name = f"Correct answers per joule ({pair.split})"
+        yield _pair_row(name, pair, lambda m: _found_cell(energy.correct_per_joule(m, pair.split)), HIGHER)
+    for factor in records.run.grid[:1]:
+        row = _pair_row(f"Carbon per inference, {factor.name}", pair, partial(_carbon_cell, factor=factor))
+        yield row
+
+
+def _energy_ratio_row(found: Estimate | Unavailable) -> ScoreRow:
+    cell = _found_cell(found)
+    change = "" if cell.value is None else numbers.change(1.0, cell.value, "less", "more")
+    return ScoreRow(
+        name="Energy, after / before",
+        before="1x",
+        after=cell.text,
+        change=change,
+        interval=cell.interval,
+        missing_after=cell.missing,
+    )
+
+
+def _pair_row(name: str, pair: Pair, cell: CellOf, words: tuple[str, str] = ("less", "more")) -> ScoreRow:
     return _row(name, cell(pair.before), cell(pair.after) if pair.after is not None else None, words)
 
 
@@ -254,16 +284,29 @@ def _median_cell(sample: Sample | Unavailable, unit: str | None) -> _Cell:
 
 
 def _energy_cell(measurement: Measurement | None) -> _Cell:
-    sample = derive.reading(measurement, "energy_j", batch=1)
-    if isinstance(sample, Unavailable):
-        return _missing(sample)
-    low, high = derive.spread(sample)
-    return _Cell(
-        text=numbers.interval(sample.value, low, high, sample.unit),
-        interval=f"{sample.provenance}: 5-95 % of {sample.values.size:,} draws",
-        note=sample.note,
-        value=sample.value,
+    note = getattr(derive.reading(measurement, "energy_j", batch=1), "note", "")
+    return dataclasses.replace(_found_cell(energy.per_inference(measurement)), note=note)
+
+
+def _above_idle_cell(measurement: Measurement | None) -> _Cell:
+    note = getattr(derive.reading(measurement, "energy_above_idle_j", batch=1), "note", "")
+    return dataclasses.replace(_found_cell(energy.above_idle(measurement)), note=note)
+
+
+def _carbon_cell(measurement: Measurement | None, factor: GridFactor) -> _Cell:
+    words = (
+        f"{numbers.quantity(factor.g_per_kwh, 'gCO2e')} ({factor.low:.3g}-{factor.high:.3g}) per kWh in {factor.year}"
     )
+    return dataclasses.replace(_found_cell(energy.carbon(measurement, factor)), note=f"{words}; {factor.source}")
+
+
+def _found_cell(found: Estimate | Unavailable) -> _Cell:
+    """A derived estimate, with what its interval is: 5 to 95 % of draws, or its level and method."""
+    if isinstance(found, Unavailable):
+        return _missing(found)
+    drawn = found.level == energy.LEVEL
+    how = found.method if drawn else f"{100 * found.level:.3g} % {found.method}, n = {found.n:,}"
+    return dataclasses.replace(_estimate_cell(found), interval=how)
 
 
 def _missing(reading: Unavailable) -> _Cell:

@@ -9,11 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.records import SCHEMA, Estimate, Measurement, Plan, RunRecords, Sample, Trial
-from steelyard.report import derive, tables
+from steelyard.records import SCHEMA, Estimate, Measurement, Plan, RunRecords, Sample, Trial, Unavailable
+from steelyard.report import derive, energy, numbers, tables
 from steelyard.report.derive import Estimates
 
 __all__ = [
+    "carbon_table",
     "measurement_table",
     "refusals_table",
     "summary_json",
@@ -89,6 +90,31 @@ def trials_table(records: RunRecords) -> Table:
     return table
 
 
+def carbon_table(records: RunRecords) -> Table | None:
+    """What the model that the run is about emits on other grids, cleanest first; None where no region was named."""
+    pair = derive.compared(records)
+    rows = energy.elsewhere(pair.after or pair.before, records.run.grid)
+    if not rows:
+        return None
+    table = _table("The same work on other grids")
+    table.add_column("region", overflow="fold")
+    for name in ("carbon per inference", "saved by running there"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        grams = numbers.interval(row.grams.value, row.grams.low, row.grams.high, row.grams.unit)
+        style = "bold" if row.saved is None else ""
+        table.add_row(f"{row.factor.name} ({row.factor.region})", grams, _saved(row.saved), style=style)
+    words = "In brackets: 5-95 %. Yearly averages; an hour can differ by half or more: steelyard carbon --forecast."
+    table.caption, table.caption_justify = Text(words, style="dim"), "left"
+    return table
+
+
+def _saved(saved: Estimate | None) -> str:
+    if saved is None:
+        return "here"
+    return numbers.interval(saved.value, saved.low, saved.high, saved.unit)
+
+
 def refusals_table(records: RunRecords) -> Table:
     """The candidates that were refused or skipped, each with its reason."""
     table = _table("Candidates not measured")
@@ -145,6 +171,7 @@ def summary_json(records: RunRecords, estimates: Estimates | None = None) -> dic
         "before": _measurement_json(pair.before, known.get(("baseline", pair.split), ())),
         "after": _measurement_json(pair.after, known.get((str(pair.plan), pair.split), ())),
         "trials": [_trial_json(records, trial) for trial in records.trials],
+        "energy": _energy_json(records),
     }
 
 
@@ -180,12 +207,64 @@ def _measurement_json(measurement: Measurement | None, quality: Iterable[Estimat
         {
             "quantity": r.quantity,
             "conditions": dict(r.conditions),
-            **({"median": _finite(r.value), "unit": r.unit, "n": r.values.size} if isinstance(r, Sample) else {}),
+            **(
+                {"median": _finite(r.value), "unit": r.unit, "n": r.values.size, **_label(r)}
+                if isinstance(r, Sample)
+                else {}
+            ),
             **({} if isinstance(r, Sample) else {"median": None, "unavailable": r.reason}),
         }
         for r in measurement.readings
     ]
     return {"quality": [_estimate_json(e) for e in quality], "readings": readings}
+
+
+def _energy_json(records: RunRecords) -> dict[str, Any]:
+    """What is derived from the energies of both models, and the carbon on each grid; missing things with their reason."""
+    pair, grid = derive.compared(records), records.run.grid
+    sides = {"before": pair.before, "after": pair.after}
+    logs = derive.turn_logs(records)
+    paired = pair.after is not None and logs is not None and logs.size > 0
+    found: dict[str, Any] = {
+        name: {
+            "energy": _found_json(energy.per_inference(model)),
+            "inferences_per_joule": _found_json(energy.per_joule(model)),
+            "correct_per_joule": _found_json(energy.correct_per_joule(model, pair.split)),
+            "carbon": [_elsewhere_json(row) for row in energy.elsewhere(model, grid)],
+        }
+        for name, model in sides.items()
+        if model is not None
+    }
+    if paired and logs is not None:
+        found["ratio"] = _found_json(energy.ratio(pair.before, pair.after, logs))
+    return found
+
+
+def _found_json(found: Estimate | Unavailable) -> dict[str, Any] | None:
+    if isinstance(found, Unavailable):
+        return {"quantity": found.quantity, "value": None, "unavailable": found.reason}
+    return _estimate_json(found)
+
+
+def _elsewhere_json(row: energy.Elsewhere) -> dict[str, Any]:
+    factor = row.factor
+    return {
+        "region": factor.region,
+        "name": factor.name,
+        "g_per_kwh": factor.g_per_kwh,
+        "range": [factor.low, factor.high],
+        "year": factor.year,
+        "source": factor.source,
+        "per_inference": _estimate_json(row.grams),
+        "saved": _estimate_json(row.saved),
+    }
+
+
+def _label(sample: Sample) -> dict[str, Any]:
+    """Where a reading comes from, and the 5 to 95 % range of what was drawn."""
+    drawn = sample.provenance in ("modelled", "calibrated")
+    spread = {"range_5_95": [_finite(end) for end in derive.spread(sample)]} if drawn else {}
+    return {"provenance": sample.provenance, **spread, **({"note": sample.note} if sample.note else {})}
 
 
 def _trial_json(records: RunRecords, trial: Trial) -> dict[str, Any]:
