@@ -7,26 +7,31 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
 from steelyard.pipeline.job import Job, Progress, silent
-from steelyard.records import Evaluation, GateReport, RunRecords, Scalar, SubjectSpec
+from steelyard.records import Compared as ComparedRecord
+from steelyard.records import Evaluation, GateReport, RunRecords, Sample, Scalar, SubjectSpec
 
 if TYPE_CHECKING:
     from steelyard.subject.deployed import Model
     from steelyard.verify.checkup import Checkup
 
 __all__ = [
+    "Compared",
     "Evaluated",
     "Result",
     "benchmark",
+    "carbon",
+    "compare",
     "evaluate",
     "gate",
     "load",
     "optimize",
     "parse_budget",
+    "parse_share",
     "render_report",
     "save_baseline",
     "verify_folder",
@@ -60,6 +65,31 @@ class Result:
         from steelyard.report.charts import CHARTS
 
         return _chart(CHARTS, name)(self.records)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A comparison: its folder and its record."""
+
+    folder: Path
+    compared: ComparedRecord
+
+    @property
+    def outcome(self) -> str:
+        """How the second stands to the first: faster, slower, equivalent or undecided."""
+        return self.compared.outcome
+
+    @property
+    def ratio(self) -> tuple[float, float, float] | None:
+        """The second's time over the first's, with its interval; None before any round."""
+        found = self.compared.ratio
+        return None if found is None else (found.value, found.low, found.high)
+
+    def __str__(self) -> str:
+        """The verdict in one line."""
+        from steelyard.report.comparing import verdict_line
+
+        return verdict_line(self.compared).plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +132,7 @@ def optimize(
     out: str | Path | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
+    region: str | None = None,
     progress: Progress = silent,
     limits: Limits | None = None,
     **options: Scalar,
@@ -123,6 +154,7 @@ def optimize(
         requirements=tuple(parse_requirement(text) for text in (tuple(require) or DEFAULTS)),
         budget_s=parse_budget(budget),
         limits=limits or Limits(),
+        region=_region(region),
     )
     return Result(folder=folder, records=run(job, progress))
 
@@ -134,6 +166,7 @@ def benchmark(
     budget: str | float = "15s",
     out: str | Path | None = None,
     weights: str | Path | None = None,
+    region: str | None = None,
     progress: Progress = silent,
     limits: Limits | None = None,
     **options: Scalar,
@@ -149,8 +182,31 @@ def benchmark(
         out=folder,
         budget_s=parse_budget(budget),
         limits=limits or Limits(),
+        region=_region(region),
     )
     return Result(folder=folder, records=run(job, batches, progress))
+
+
+def carbon(energy: Sample | float, *, region: str | None = None) -> Sample:
+    """Grams of CO2 equivalent of an energy (a reading of a run, or joules) on the grid of `region`, as draws.
+
+    ``region`` is an ISO code, a US grid subregion or a cloud's region; without one the variable ``STEELYARD_REGION``.
+
+    >>> carbon(3.6e6, region="SE").value < carbon(3.6e6, region="PL").value  # one kilowatt-hour in Sweden and in Poland
+    True
+
+    Raises `InvalidInput` for an unknown region, or none.
+    """
+    import numpy as np
+
+    from steelyard.probe.carbon import carbon as made
+
+    named = _region(region)
+    if named is None:
+        raise InvalidInput("carbon needs a region: name one, such as FR or us-east-1, or set STEELYARD_REGION")
+    if not isinstance(energy, Sample):
+        energy = Sample(quantity="energy_j", unit="J", values=np.array([float(energy)]))
+    return made(energy, named)
 
 
 def evaluate(
@@ -180,13 +236,96 @@ def evaluate(
     return Evaluated(folder=folder, evaluation=run(request, progress))
 
 
-def render_report(folder: str | Path) -> Result | Evaluated:
+Kind = Literal["models", "callables", "commands"]
+
+
+def compare(
+    first: str | Path | Callable[[], object],
+    second: str | Path | Callable[[], object],
+    *,
+    kind: Kind | None = None,
+    data: str | Path | None = None,
+    metrics: Sequence[str] = ("accuracy",),
+    band: str | float = 0.02,
+    level: float = 0.95,
+    budget: str | float = "2m",
+    batch: int = 1,
+    shell: bool = False,
+    history: bool = True,
+    out: str | Path | None = None,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    command: tuple[str, ...] = (),
+    **options: Scalar,
+) -> Compared:
+    """Is the second faster or slower than the first, or equivalent? See ``steelyard compare --help`` for the words.
+
+    Both are models, or functions of no arguments at the top level of a file, or with ``kind="commands"`` commands; they
+    run in fresh processes. Raises `InvalidInput` for what cannot be understood, `WorkerFailed` naming the one that failed.
+    """
+    from steelyard.pipeline.compare import Request
+    from steelyard.pipeline.compare import compare as run
+
+    kind, words = _things(first, second, kind)
+    folder = Path(out) if out is not None else Path("runs") / "-vs-".join(map(_slug, words))
+    request = Request(
+        first=words[0],
+        second=words[1],
+        kind=kind,
+        out=folder,
+        data=None if data is None else str(data),
+        metrics=tuple(metrics),
+        band=parse_share(band),
+        level=level,
+        budget_s=parse_budget(budget),
+        batch=batch,
+        shell=shell,
+        history=history,
+        limits=limits or Limits(),
+        command=command,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+    return Compared(folder=folder, compared=run(request, progress))
+
+
+def _things(first: Any, second: Any, kind: Kind | None) -> tuple[Kind, tuple[str, str]]:
+    """Both in words that a fresh process understands, and what kind they are."""
+    functions = [callable(thing) for thing in (first, second)]
+    if not any(functions):
+        return kind or "models", (str(first), str(second))
+    if not all(functions):
+        raise InvalidInput("cannot compare a function with words: give two functions, two models or two commands")
+    from steelyard.measure.arms import where
+
+    (file, name), (other_file, other_name) = where(first), where(second)
+    return "callables", (f"{file}:{name}", f"{other_file}:{other_name}")
+
+
+def _slug(words: str) -> str:
+    """A folder's name for a model, a function or a command.
+
+    >>> _slug("zoo/resnet18.onnx"), _slug("a.py:f"), _slug("python b.py --fast"), _slug("torchvision:resnet18")
+    ('resnet18', 'a-f', 'python-b.py---fast', 'resnet18')
+    """
+    plain = words.removeprefix("torchvision:")
+    if " " not in plain:
+        head, _, name = plain.partition(":")
+        path = Path(head)
+        last = f"{path.parent.name}-{path.name}" if path.name in ("best", "baseline") else path.stem
+        plain = f"{last}-{name}" if name else last
+    return re.sub(r"[^\w.\-]+", "-", plain).strip("-.")[:60] or "it"
+
+
+def render_report(folder: str | Path) -> Result | Evaluated | Compared:
     """Render a run folder's report again, from its records alone."""
     from steelyard.pipeline.render import write_report
-    from steelyard.store import holds_evaluations, read_evaluations, read_records
+    from steelyard.store import kind_of, read_compared, read_evaluations, read_records
 
     path = Path(folder)
-    if holds_evaluations(path):
+    kind = kind_of(path)
+    if kind is ComparedRecord:
+        return Compared(folder=path, compared=read_compared(path))
+    if kind is Evaluation:
         from steelyard.pipeline.evaluation.evaluate import write_evaluation
 
         evaluation = read_evaluations(path)[-1]
@@ -211,11 +350,11 @@ def gate(
     """Judge a candidate against a baseline; see ``steelyard gate --help``.
 
     Each is a run folder, a deployed folder, or a baseline file. ``words`` are further fields of
-    `steelyard.pipeline.gate.GateJob`: ``data``, ``stored``, ``undecided``, ``allow_unlike_machines``, ``noise_floor``,
+    `steelyard.pipeline.gating.request.GateJob`: ``data``, ``stored``, ``undecided``, ``allow_unlike_machines``, ``noise_floor``,
     ``command``. The report's ``passed`` says whether the gate lets the candidate through.
     """
-    from steelyard.pipeline.gate import GateJob
-    from steelyard.pipeline.gate import gate as run
+    from steelyard.pipeline.gating.gate import gate as run
+    from steelyard.pipeline.gating.request import GateJob
     from steelyard.verify.requirements import parse_requirement
 
     known = {f.name for f in dataclasses.fields(GateJob)}
@@ -243,7 +382,7 @@ def save_baseline(
     progress: Progress = silent,
 ) -> Path:
     """Write what a gate must know of a run later into one small file, for the repository."""
-    from steelyard.pipeline.gate import save_baseline as save
+    from steelyard.pipeline.gating.gate import save_baseline as save
 
     save(Path(run), Path(path), budget_s=parse_budget(budget), scores=scores, progress=progress)
     return Path(path)
@@ -283,6 +422,30 @@ def parse_budget(words: str | float) -> float:
     if not 0 < seconds < float("inf"):
         raise InvalidInput(f"a budget must be more than nothing, got {words!r}")
     return seconds
+
+
+def parse_share(words: str | float) -> float:
+    """The fraction in ``2%`` or ``0.02``.
+
+    >>> parse_share("2%"), parse_share(0.02)
+    (0.02, 0.02)
+    """
+    plain = str(words).strip()
+    try:
+        found = float(plain.rstrip("% ")) / (100 if plain.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < 1:
+        raise InvalidInput(f"a band is a share of the time, such as 2%; got {words!r}")
+    return found
+
+
+def _region(region: str | None) -> str | None:
+    """The region of the call or of ``STEELYARD_REGION``, known to have a grid factor."""
+    from steelyard.probe.carbon import grid_factor, named_region
+
+    named = named_region(region)
+    return None if named is None else grid_factor(named).region
 
 
 def _chart(charts: Mapping[str, Callable[[Any], Any]], name: str) -> Callable[[Any], Any]:

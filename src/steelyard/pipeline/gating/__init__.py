@@ -1,0 +1,1 @@
+"""`steelyard gate`: whether a change may pass."""

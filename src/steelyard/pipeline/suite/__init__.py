@@ -1,0 +1,1 @@
+"""`steelyard suite`: the same models, data, engines and batch sizes, read again and compared."""
