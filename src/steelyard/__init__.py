@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steelyard.api import (
+        Compared,
         Evaluated,
         Result,
         benchmark,
+        compare,
         evaluate,
         gate,
         load,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compared",
     "Contract",
     "Evaluated",
     "Model",
@@ -42,6 +45,7 @@ __all__ = [
     "Subject",
     "__version__",
     "benchmark",
+    "compare",
     "evaluate",
     "gate",
     "load",
@@ -52,6 +56,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Compared": "api",
     "Contract": "records",
     "Evaluated": "api",
     "Model": "subject.deployed",
@@ -60,6 +65,7 @@ _HOMES = {
     "Splits": "subject.splits",
     "Subject": "subject.subject",
     "benchmark": "api",
+    "compare": "api",
     "evaluate": "api",
     "gate": "api",
     "load": "api",

@@ -16,6 +16,7 @@ _COMMANDS = {
     "optimize": "Make a model faster, smaller and greener under requirements, and prove it.",
     "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
     "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
+    "compare": "Is one faster than the other, slower or equivalent: models, Python functions or commands.",
     "gate": "May this change pass: a candidate judged against a baseline, for CI.",
     "report": "Render a run's report again, from its records alone.",
     "verify": "Check a deployed folder on the machine where it will live.",
@@ -24,7 +25,7 @@ _COMMANDS = {
 }
 
 
-_HOMES = {"evaluate": "steelyard.cli.evaluate", "gate": "steelyard.cli.gate"}
+_HOMES = {"compare": "steelyard.cli.compare", "evaluate": "steelyard.cli.evaluate", "gate": "steelyard.cli.gate"}
 
 
 class _Lazy(click.Group):

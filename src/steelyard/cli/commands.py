@@ -122,12 +122,16 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
             from steelyard.cli.evaluate import draw, show
 
             draw(result, progress, figures=figures)
-        elif figures:
+        elif figures and isinstance(result, api.Result):
             from steelyard.report.charts import save_figures
 
             progress("drawing the figures", None)
             save_figures(result.records, Path(folder) / "figures")
-    if isinstance(result, api.Evaluated):
+    if isinstance(result, api.Compared):
+        from steelyard.cli.compare import show as show_compared
+
+        show_compared(result, as_json=as_json, quiet=quiet)
+    elif isinstance(result, api.Evaluated):
         show(result, as_json=as_json, quiet=quiet)
     else:
         _show(result, as_json=as_json, quiet=quiet)
