@@ -120,7 +120,13 @@ def gating_examples(plan, measurement, verdict, comparison, estimate, refusal):
         key="a/digits/onnx/batch-1", model="a", data="digits", engine="onnxruntime", batch=1, folder="a",
         measured=measurement, labels=("a", "b"), refusal=refusal, flags=("round 1: steal",), wall_s=2.0,
     )  # fmt: skip
-    return [saved, side, stage, report, suite, cell]
+    change = r.CellChange(
+        key="a/digits/onnx/batch-1", quantity="latency", found=estimate, outcome="faster", p_value=0.01, adjusted=0.02
+    )
+    changed = r.SuiteChange(
+        first="a", second="b", changes=(change,), mean=estimate, unlike="another processor", notes=("a note",)
+    )
+    return [saved, side, stage, report, suite, cell, change, changed]
 
 
 def evaluation_examples(estimate, gone, overlap, host):

@@ -13,7 +13,17 @@ from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
 from steelyard.pipeline.job import Job, Progress, silent
 from steelyard.records import Compared as ComparedRecord
-from steelyard.records import Evaluation, GateReport, RunRecords, Sample, Scalar, SubjectSpec
+from steelyard.records import (
+    Evaluation,
+    GateReport,
+    RunRecords,
+    Sample,
+    Scalar,
+    SubjectSpec,
+    Suite,
+    SuiteCell,
+    SuiteChange,
+)
 
 if TYPE_CHECKING:
     from steelyard.subject.deployed import Model
@@ -26,6 +36,7 @@ __all__ = [
     "benchmark",
     "carbon",
     "compare",
+    "compare_suites",
     "evaluate",
     "gate",
     "load",
@@ -33,6 +44,7 @@ __all__ = [
     "parse_budget",
     "parse_share",
     "render_report",
+    "run_suite",
     "save_baseline",
     "verify_folder",
 ]
@@ -163,6 +175,11 @@ def benchmark(
     source: str | Path,
     *,
     batches: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    concurrency: Sequence[int] = (1,),
+    percentiles: Sequence[float] = (50, 90, 99),
+    scenarios: Sequence[str] = (),
+    target: str | None = None,
+    stress: bool = False,
     budget: str | float = "15s",
     out: str | Path | None = None,
     weights: str | Path | None = None,
@@ -171,20 +188,27 @@ def benchmark(
     limits: Limits | None = None,
     **options: Scalar,
 ) -> Result:
-    """What a model costs: size, latency, throughput, memory, loading and energy. No data needed."""
+    """What a model costs: size, latency, throughput, memory, loading and energy. No data needed.
+
+    ``scenarios`` are those of MLPerf: single-stream, multi-stream, server, offline. ``target``, such as ``p99 <= 35 ms``, is
+    the latency that the recommended batch size and the sustained rate keep; ``stress`` raises the load until it breaks.
+    """
+    from steelyard.pipeline.asked import ask
     from steelyard.pipeline.benchmark import benchmark as run
 
-    if not batches or min(batches) < 1:
-        raise InvalidInput(f"batch sizes must be 1 or more, got {list(batches)}")
+    asked = ask(batches, concurrency, percentiles, scenarios, target, stress=stress)
     folder = _folder(source, out, "-benchmark")
     job = Job(
         spec=_spec(source, None, weights, 0, options),
         out=folder,
+        requirements=asked.requirements,
         budget_s=parse_budget(budget),
         limits=limits or Limits(),
         region=_region(region),
+        percentiles=asked.percentiles,
+        words=asked.words,
     )
-    return Result(folder=folder, records=run(job, batches, progress))
+    return Result(folder=folder, records=run(job, asked, progress))
 
 
 def carbon(energy: Sample | float, *, region: str | None = None) -> Sample:
@@ -386,6 +410,35 @@ def save_baseline(
 
     save(Path(run), Path(path), budget_s=parse_budget(budget), scores=scores, progress=progress)
     return Path(path)
+
+
+def run_suite(
+    file: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    budget: str | float | None = None,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+) -> tuple[Suite, tuple[SuiteCell, ...], Path]:
+    """Read every cell of a suite's YAML file, or of the built-in suite: the suite, its cells, and their folder."""
+    from steelyard.pipeline.suite.definition import DEFAULT, read_definition
+    from steelyard.pipeline.suite.run import run_suite as run
+
+    path = DEFAULT if file is None else Path(file)
+    definition = read_definition(path)
+    folder = Path("runs") / f"suite-{definition.name}" if out is None else Path(out)
+    seconds = parse_budget(definition.budget if budget is None else budget)
+    suite, cells = run(definition, path.parent, folder, seconds, limits=limits, progress=progress)
+    return suite, cells, folder
+
+
+def compare_suites(
+    folders: Iterable[str | Path], *, band: float = 0.02, level: float = 0.95, allow_unlike_machines: bool = False
+) -> tuple[SuiteChange, ...]:
+    """Every further suite against the first, cell by cell, and the geometric mean of the ratios."""
+    from steelyard.pipeline.suite.compare import compare_suites as compare
+
+    return compare(tuple(map(Path, folders)), band=band, level=level, allow_unlike_machines=allow_unlike_machines)
 
 
 def load(folder: str | Path, *, run_code: bool = False) -> Model:

@@ -24,6 +24,8 @@ from steelyard.errors import InvalidInput, SchemaTooNew
 __all__ = [
     "SCHEMA",
     "Box",
+    "Ceiling",
+    "CellChange",
     "Compared",
     "Comparison",
     "Contract",
@@ -43,6 +45,7 @@ __all__ = [
     "GateSide",
     "GateStage",
     "GridFactor",
+    "LayerTime",
     "Measurement",
     "MetricInfo",
     "Objective",
@@ -51,6 +54,7 @@ __all__ = [
     "Plan",
     "Prediction",
     "Predictions",
+    "Profiled",
     "Refusal",
     "Requirement",
     "Run",
@@ -63,6 +67,7 @@ __all__ = [
     "SubjectSpec",
     "Suite",
     "SuiteCell",
+    "SuiteChange",
     "Task",
     "Temperature",
     "Threshold",
@@ -280,6 +285,18 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """What one technique can give here, by Amdahl's law over the layers that it touches. Gains are time now / time then."""
+
+    technique: str  # "INT8 quantisation", "fusing element-wise operators", ...
+    share: float  # of an inference's time, 0 to 1, that goes to the layers it touches
+    gain: float  # where those layers keep their present distance from the roof
+    ceiling: float  # where they reach it: more is not to be had
+    helps: bool
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A claim about what holds the model back and the numbers behind it."""
 
@@ -287,6 +304,7 @@ class Finding:
     claim: str
     evidence: Mapping[str, float]
     predictions: tuple[Prediction, ...] = ()
+    ceilings: tuple[Ceiling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +441,44 @@ class EnergyCalibration:
     version: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerTime:
+    """One kind of operator in one layer (module or node): its time in each profiled inference, and what it was asked for.
+
+    MACs and bytes are of one inference of the whole batch; what the engine fused into this layer is counted here.
+    """
+
+    layer: str  # "" for operators outside any named layer
+    operator: str  # one name for all spellings, as in `steelyard.counts.macs.canonical`
+    names: tuple[str, ...]  # what the engine calls it
+    seconds: Floats  # (runs,)
+    calls: float  # per inference
+    macs: int = 0
+    moved_bytes: int = 0
+    weight_bytes: int = 0  # the part of `moved_bytes` that is the same for any batch
+    state: Literal["counted", "zero", "unknown"] = "zero"
+    dtype: str = ""  # fp32, bf16, fp16, fp64 or int8
+    kernel: str = ""  # the engine's kernel, where it names it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profiled:
+    """Where the time of one inference goes, by the engine's own profiler; unprofiled inferences took turns with it."""
+
+    engine: str
+    device: str  # "cpu" or an accelerator's name for PyTorch
+    batch: int
+    layers: tuple[LayerTime, ...]  # in the order they first ran
+    profiled_s: Floats  # (runs,) whole inferences under the profiler
+    plain_s: Floats  # (runs,) whole inferences without it
+    blocks: NDArray[np.int32] | None = None  # (runs,): the turn that each run was taken in
+    plain_blocks: NDArray[np.int32] | None = None
+    unknown: tuple[tuple[str, int], ...] = ()  # operators that could not be counted: calls of each
+    second_counter: str = ""  # who counted again
+    opinions: tuple[tuple[str, int, int], ...] = ()  # operator, MACs counted here, MACs by the second counter
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How the run ended."""
@@ -450,6 +506,8 @@ class Run:
     warnings: tuple[str, ...] = ()
     version: str = ""
     grid: tuple[GridFactor, ...] = ()  # of the region the user named, first, then of others to compare it with
+    percentiles: tuple[float, ...] = ()  # of latency, in per cent, that the user asked for; none: 50, 90, 99
+    words: tuple[str, ...] = ()  # further words of the command that repeats the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,6 +521,7 @@ class RunRecords:
     verification: Verification | None = None
     outcome: Outcome | None = None
     test_uses: int = 0  # how often finalists were judged on the test split in this folder
+    profiled: Profiled | None = None
 
 
 # --- what an evaluation found --------------------------------------------------------------------------
@@ -765,6 +824,30 @@ class SuiteCell:
     refusal: Refusal | None = None
     flags: tuple[str, ...] = ()  # rounds flagged for steal, throttling or the like; nothing is removed
     wall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellChange:
+    """One quantity of one cell: the second reading against the first, or why it cannot be compared."""
+
+    key: str
+    quantity: Literal["latency", "accuracy"]
+    found: Estimate | Unavailable
+    outcome: Literal["faster", "slower", "better", "worse", "equivalent", "undecided"] | None = None
+    p_value: float | None = None
+    adjusted: float | None = None  # after Holm over all cells and quantities of the comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteChange:
+    """The second suite against the first."""
+
+    first: str
+    second: str
+    changes: tuple[CellChange, ...]
+    mean: Estimate | None  # geometric mean of the latency ratios
+    unlike: str = ""  # how the machines differ, where the user allowed that
+    notes: tuple[str, ...] = ()
 
 
 # --- what a comparison found -------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ _COMMANDS = {
     "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
     "compare": "Is one faster than the other, slower or equivalent: models, Python functions or commands.",
     "gate": "May this change pass: a candidate judged against a baseline, for CI.",
+    "carbon": "What many inferences of a run's model emit: on this grid, on others, or begun later.",
+    "suite": "Benchmark suites: models x data x engines x batches, read and compared.",
     "report": "Render a run's report again, from its records alone.",
     "verify": "Check a deployed folder on the machine where it will live.",
     "predict": "Say what one picture shows.",
@@ -25,7 +27,13 @@ _COMMANDS = {
 }
 
 
-_HOMES = {"compare": "steelyard.cli.compare", "evaluate": "steelyard.cli.evaluate", "gate": "steelyard.cli.gate"}
+_HOMES = {
+    "carbon": "steelyard.cli.carbon",
+    "compare": "steelyard.cli.compare",
+    "evaluate": "steelyard.cli.evaluate",
+    "gate": "steelyard.cli.gate",
+    "suite": "steelyard.cli.suite",
+}
 
 
 class _Lazy(click.Group):

@@ -17,7 +17,7 @@ from steelyard.report import numbers
 from steelyard.report.tables import verdict_estimate
 from steelyard.report.text import MARKS
 
-__all__ = ["conclusion", "gate_json", "gate_lines", "gate_table", "junit", "markdown"]
+__all__ = ["conclusion", "estimate_json", "gate_json", "gate_lines", "gate_table", "junit", "markdown"]
 
 _SIGNS = {"met": "✅", "broken": "❌", "undecided": "⚠️", "unavailable": "❌"}
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -94,12 +94,12 @@ def gate_json(report: GateReport) -> dict[str, Any]:
                 "text": v.requirement.text,
                 "outcome": v.outcome,
                 "passed": report.passes(v),
-                "estimate": _estimate_json(v.estimate),
+                "estimate": estimate_json(v.estimate),
                 "advice": v.advice or None,
             }
             for v in report.verdicts
         ],
-        "control": [_estimate_json(stage.control) for stage in report.stages],
+        "control": [estimate_json(stage.control) for stage in report.stages],
         "notes": list(report.notes),
         "seconds": report.wall_s,
         "time": report.time,
@@ -233,7 +233,8 @@ def _side_json(side: GateSide) -> dict[str, Any]:
     return {"name": side.name, "kind": side.kind, "plan": str(side.plan), "subject": side.subject}
 
 
-def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+def estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    """An estimate in plain JSON types, an unbounded end as null."""
     if estimate is None:
         return None
     ends = [end if math.isfinite(end) else None for end in (estimate.low, estimate.high)]

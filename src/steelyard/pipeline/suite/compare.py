@@ -17,40 +17,16 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput
 from steelyard.metrics.examples import from_predictions
 from steelyard.metrics.table import drop, find, pair
-from steelyard.records import Estimate, Measurement, Sample, Suite, SuiteCell, Unavailable
+from steelyard.records import CellChange, Estimate, Measurement, Sample, Suite, SuiteCell, SuiteChange, Unavailable
 from steelyard.stats.multiple import HolmClaim, holm
 from steelyard.stats.paired import outcome
 from steelyard.stats.unpaired import Contrast, contrast, mean_contrast
 from steelyard.store import read_suite
 
-__all__ = ["CellChange", "SuiteChange", "compare_suites", "latency_of"]
+__all__ = ["compare_suites", "latency_of"]
 
 _Floats = NDArray[np.float64]
 Word = Literal["faster", "slower", "better", "worse", "equivalent", "undecided"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellChange:
-    """One quantity of one cell: the second reading against the first, or why it cannot be compared."""
-
-    key: str
-    quantity: Literal["latency", "accuracy"]
-    found: Estimate | Unavailable
-    outcome: Word | None = None
-    p_value: float | None = None
-    adjusted: float | None = None  # after Holm over all cells and quantities of the comparison
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteChange:
-    """The second suite against the first."""
-
-    first: str
-    second: str
-    changes: tuple[CellChange, ...]
-    mean: Estimate | None  # geometric mean of the latency ratios
-    unlike: str = ""  # how the machines differ, where the user allowed that
-    notes: tuple[str, ...] = ()
 
 
 def compare_suites(

@@ -1,0 +1,74 @@
+"""`steelyard suite`: the same cells read again, and two readings compared."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+
+from steelyard.cli.commands import output
+from steelyard.errors import InvalidInput
+
+__all__ = ["suite"]
+
+
+@click.group()
+def suite() -> None:
+    """Benchmark suites: models x data x engines x batch sizes, read in fresh processes, and compared cell by cell."""
+
+
+@suite.command()
+@click.argument("file", type=click.Path(), required=False)
+@click.option("--out", type=click.Path(), help="Folder of the suite (runs/suite-NAME).")
+@click.option("--budget", help="Time of one cell, such as 20s (what FILE says).")
+@output
+def run(file: str | None, out: str | None, budget: str | None, as_json: bool, quiet: bool) -> int:
+    """Read every cell of the suite in FILE (YAML), or of the built-in one: two small nets on digits.
+
+    A stopped suite goes on where it stood; a cell that fails is recorded with its reason, and the rest goes on. Exit
+    status 1 if a cell could not be read.
+    """
+    from steelyard import api
+    from steelyard.cli.progress import showing
+    from steelyard.report import suites
+
+    with showing(None, quiet=quiet or as_json) as progress:
+        found, cells, folder = api.run_suite(file, out=out, budget=budget, progress=progress)
+    if as_json:
+        click.echo(json.dumps({**suites.suite_json(found, cells), "folder": str(folder)}, indent=2))
+    elif not quiet:
+        console = Console()
+        console.print(suites.cells_table(found, cells))
+        console.print(suites.refusal_lines(found, cells), soft_wrap=True)
+        console.print(f"suite     {folder}", markup=False, soft_wrap=True)
+    return 0 if all(cell.refusal is None for cell in cells) else 1
+
+
+@suite.command()
+@click.argument("folders", nargs=-1, type=click.Path())
+@click.option("--band", default="2%", show_default=True, help="Ratio of times too close to 1 to matter.")
+@click.option("--allow-unlike-machines", is_flag=True, help="Compare readings of two machines, and say so.")
+@output
+def compare(folders: tuple[str, ...], band: str, allow_unlike_machines: bool, as_json: bool, quiet: bool) -> int:
+    """Compare suites that `suite run` wrote: every further folder of FOLDERS against the first."""
+    from steelyard import api
+    from steelyard.report import suites
+
+    changes = api.compare_suites(folders, band=_share(band), allow_unlike_machines=allow_unlike_machines)
+    if as_json:
+        click.echo(json.dumps(suites.changes_json(changes), indent=2))
+    elif not quiet:
+        console = Console()
+        for change in changes:
+            console.print(suites.change_table(change))
+            console.print(suites.change_lines(change), soft_wrap=True)
+    return 0
+
+
+def _share(words: str) -> float:
+    """A share in ``2%`` or ``0.02``."""
+    try:
+        return float(words.rstrip("% ")) / (100 if words.strip().endswith("%") else 1)
+    except ValueError:
+        raise InvalidInput(f"--band is a share such as 2%; got {words!r}") from None
