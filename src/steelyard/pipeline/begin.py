@@ -6,6 +6,7 @@ from steelyard import __version__
 from steelyard.metrics.table import find, quality
 from steelyard.pipeline.job import Job, Progress
 from steelyard.pipeline.prepare import Prepared
+from steelyard.probe.carbon import grid, named_region
 from steelyard.probe.host import environment
 from steelyard.probe.peaks import measure_peaks
 from steelyard.records import Run, Task
@@ -17,6 +18,7 @@ __all__ = ["begin"]
 def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progress: Progress) -> Run:
     """Measure this machine's ceilings and write the run's first record."""
     _check_classes(job, prepared.baseline.contract.labels)
+    region = named_region(job.region)
     progress("measuring this machine's ceilings", 0.0)
     run = Run(
         command=command,
@@ -31,6 +33,9 @@ def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progres
         overlaps=prepared.overlaps,
         warnings=prepared.warnings,
         version=__version__,
+        grid=() if region is None else grid(region),
+        percentiles=job.percentiles,
+        words=job.words,
     )
     folder.append(run)
     return run

@@ -26,6 +26,9 @@ class Job:
     requirements: tuple[Requirement, ...] = ()
     budget_s: float = 600.0
     limits: Limits = field(default_factory=Limits)
+    region: str | None = None  # the grid that powers this machine, for carbon
+    percentiles: tuple[float, ...] = ()  # of latency, in per cent, to show
+    words: tuple[str, ...] = ()  # further words of the command that repeats the run
 
 
 def silent(_what: str, _share: float | None) -> None:

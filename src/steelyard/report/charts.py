@@ -25,6 +25,7 @@ from steelyard.records import (
     Sample,
 )
 from steelyard.report import derive, drawing, numbers, tables, theme
+from steelyard.report import energy as joules
 from steelyard.report.drawing import Rows
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "confusion",
     "control",
     "control_words",
+    "energy",
     "forecasts",
     "latency_boxes",
     "latency_rounds",
@@ -398,6 +400,44 @@ def memory(records: RunRecords) -> alt.LayerChart | None:
     )
 
 
+def energy(records: RunRecords) -> alt.LayerChart | None:
+    """Energy of one inference, an interval bar for each model."""
+    import altair as alt
+
+    found = [(name, joules.per_inference(measurement)) for name, measurement in _models(records)]
+    rows: Rows = [
+        {
+            "model": name,
+            "value": each.value,
+            "low": each.low,
+            "high": drawing.finite(each.high, each.value),
+            "shown": numbers.interval(each.value, each.low, each.high, each.unit),
+            "method": each.method,
+        }
+        for name, each in found
+        if isinstance(each, Estimate)
+    ]
+    if not rows:
+        return None
+    names = [r["model"] for r in rows]
+    base = alt.Chart(drawing.data(rows)).encode(
+        y=alt.Y("model:N", title=None, sort=names),
+        color=drawing.colour("model", _model_colours(records, names), names, legend=False),
+        tooltip=drawing.tips(model="model", energy="shown", interval="method"),
+    )
+    x = alt.X("low:Q", title="energy of one inference, J", scale=alt.Scale(zero=True), axis=alt.Axis(format="~s"))
+    bars = base.mark_bar(size=10, cornerRadius=5, opacity=0.35).encode(x=x, x2="high:Q")
+    points = base.mark_point(size=110, filled=True, opacity=1).encode(x="value:Q")
+    labels = base.mark_text(dy=-14, color=theme.MUTED).encode(x="value:Q", text="shown:N", color=alt.value(theme.MUTED))
+    shared = " Models share their draws: bars that overlap say nothing about the difference." if len(rows) > 1 else ""
+    return drawing.finish(
+        drawing.layered(bars, points, labels),
+        "Energy of one inference",
+        f"Bars: {rows[0]['method']}.{shared}",
+        height=56 * len(rows) + 20,
+    )
+
+
 def roofline(records: RunRecords) -> alt.LayerChart | None:
     """This machine's measured ceilings, and where the model stands under them (Williams et al. 2009)."""
     import altair as alt
@@ -497,6 +537,7 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "throughput": throughput,
     "operators": operators,
     "memory": memory,
+    "energy": energy,
     "roofline": roofline,
     "confusion": confusion,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = [
     "per_inference",
     "per_joule",
     "ratio",
+    "times",
 ]
 
 DRAWN = ("modelled", "calibrated")
@@ -36,8 +38,8 @@ class Elsewhere:
     """What the same work emits in another region."""
 
     factor: GridFactor
-    grams: Estimate  # of one inference
-    saved: Estimate | None  # share of the carbon that running there saves, 0.4 for 40 %; None for the region itself
+    grams: Estimate  # of all inferences asked for
+    ratio: Estimate | None  # carbon there over carbon here, for the same work; None for the region itself
 
 
 def per_inference(measurement: Measurement | None) -> Found:
@@ -91,16 +93,23 @@ def carbon(measurement: Measurement | None, factor: GridFactor) -> Found:
     return _estimate("carbon_g", "gCO2e", _ends(values), LEVEL, f"{_drawn(sample)} of energy and grid", DRAWS)
 
 
-def elsewhere(measurement: Measurement | None, grid: Sequence[GridFactor]) -> tuple[Elsewhere, ...]:
-    """One inference on every grid, cleanest first; the first of `grid` is where it runs. Empty without an energy.
+def times(each: Estimate, count: int) -> Estimate:
+    """An estimate of one for `count` of them: draws of a model, or a mean, belong to all alike."""
+    return dataclasses.replace(each, value=count * each.value, low=count * each.low, high=count * each.high)
 
-    What is saved compares factors alone: the energy is the same draw in both places and cancels.
+
+def elsewhere(
+    measurement: Measurement | None, grid: Sequence[GridFactor], inferences: int = 1
+) -> tuple[Elsewhere, ...]:
+    """So many inferences on every grid, cleanest first; the first of `grid` is where it runs. Empty without an energy.
+
+    The ratio compares factors alone: the energy is the same draw in both places and cancels.
     """
     sample = _energy(measurement)
     if isinstance(sample, Unavailable) or not grid:
         return ()
     here = _emitted(sample, grid[0])
-    rows = [_elsewhere(sample, factor, None if i == 0 else here) for i, factor in enumerate(grid)]
+    rows = [_elsewhere(sample, factor, None if i == 0 else here, inferences) for i, factor in enumerate(grid)]
     return tuple(sorted(rows, key=lambda row: row.grams.value))
 
 
@@ -180,16 +189,15 @@ def _emitted(sample: Sample, factor: GridFactor) -> Floats:
     return emission_draws(sample.values, factor.g_per_kwh, factor.low, factor.high, DRAWS, seed)
 
 
-def _elsewhere(sample: Sample, factor: GridFactor, here: Floats | None) -> Elsewhere:
+def _elsewhere(sample: Sample, factor: GridFactor, here: Floats | None, inferences: int) -> Elsewhere:
     there = _emitted(sample, factor)
     method = f"{_drawn(sample)} of energy and grid"
-    grams = _estimate("carbon_g", "gCO2e", _ends(there), LEVEL, method, DRAWS)
+    grams = times(_estimate("carbon_g", "gCO2e", _ends(there), LEVEL, method, DRAWS), inferences)
     if here is None:
-        return Elsewhere(factor=factor, grams=grams, saved=None)
-    saved = _estimate(
-        "carbon_saved", "fraction", _ends(1 - there / here), LEVEL, f"5-95 % of {DRAWS:,} draws of both grids", DRAWS
-    )
-    return Elsewhere(factor=factor, grams=grams, saved=saved)
+        return Elsewhere(factor=factor, grams=grams, ratio=None)
+    method = f"5-95 % of {DRAWS:,} draws of both grids"
+    compared = _estimate("carbon_ratio", "ratio", _ends(there / here), LEVEL, method, DRAWS)
+    return Elsewhere(factor=factor, grams=grams, ratio=compared)
 
 
 def _estimate(

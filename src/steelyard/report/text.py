@@ -15,6 +15,9 @@ from steelyard.report.derive import Estimates
 
 __all__ = [
     "carbon_table",
+    "elsewhere_json",
+    "estimate_json",
+    "grids_table",
     "measurement_table",
     "refusals_table",
     "summary_json",
@@ -94,25 +97,24 @@ def carbon_table(records: RunRecords) -> Table | None:
     """What the model that the run is about emits on other grids, cleanest first; None where no region was named."""
     pair = derive.compared(records)
     rows = energy.elsewhere(pair.after or pair.before, records.run.grid)
-    if not rows:
-        return None
-    table = _table("The same work on other grids")
-    table.add_column("region", overflow="fold")
-    for name in ("carbon per inference", "saved by running there"):
+    return grids_table("The same work on other grids", "carbon per inference", rows) if rows else None
+
+
+def grids_table(title: str, column: str, rows: Sequence[energy.Elsewhere]) -> Table:
+    """Carbon on several grids, and how that compares with here."""
+    table = _table(title)
+    table.add_column("grid", overflow="fold")
+    for name in (column, "against here"):
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         grams = numbers.interval(row.grams.value, row.grams.low, row.grams.high, row.grams.unit)
-        style = "bold" if row.saved is None else ""
-        table.add_row(f"{row.factor.name} ({row.factor.region})", grams, _saved(row.saved), style=style)
-    words = "In brackets: 5-95 %. Yearly averages; an hour can differ by half or more: steelyard carbon --forecast."
+        style = "bold" if row.ratio is None else ""
+        name = row.factor.name if row.factor.region == row.factor.name else f"{row.factor.name} ({row.factor.region})"
+        against = row.ratio and numbers.ratio(row.ratio.value, row.ratio.low, row.ratio.high)
+        table.add_row(name, grams, against or "here", style=style)
+    words = "In brackets: 5-95 %. Averages of a year; a single hour can be half or double: steelyard carbon --forecast."
     table.caption, table.caption_justify = Text(words, style="dim"), "left"
     return table
-
-
-def _saved(saved: Estimate | None) -> str:
-    if saved is None:
-        return "here"
-    return numbers.interval(saved.value, saved.low, saved.high, saved.unit)
 
 
 def refusals_table(records: RunRecords) -> Table:
@@ -166,7 +168,7 @@ def summary_json(records: RunRecords, estimates: Estimates | None = None) -> dic
         "reason": outcome.reason if outcome else conclusion(records),
         "chosen": str(outcome.chosen) if outcome else None,
         "compared": {"plan": str(pair.plan), "split": pair.split, "verified": pair.verified},
-        "latency_ratio": _estimate_json(pair.ratio),
+        "latency_ratio": estimate_json(pair.ratio),
         "verdicts": [_verdict_json(records, plan) for plan in _plans(records)],
         "before": _measurement_json(pair.before, known.get(("baseline", pair.split), ())),
         "after": _measurement_json(pair.after, known.get((str(pair.plan), pair.split), ())),
@@ -184,7 +186,7 @@ def _verdict_json(records: RunRecords, plan: Plan) -> dict[str, Any]:
         {
             "requirement": v.requirement.text,
             "outcome": v.outcome,
-            "estimate": _estimate_json(v.estimate),
+            "estimate": estimate_json(v.estimate),
             "advice": v.advice or None,
         }
         for v in derive.verdicts_of(records, plan)
@@ -192,7 +194,7 @@ def _verdict_json(records: RunRecords, plan: Plan) -> dict[str, Any]:
     return {"plan": str(plan), "requirements": judged}
 
 
-def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+def estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
     if estimate is None:
         return None
     ends = [_finite(estimate.low), _finite(estimate.high)]
@@ -216,7 +218,7 @@ def _measurement_json(measurement: Measurement | None, quality: Iterable[Estimat
         }
         for r in measurement.readings
     ]
-    return {"quality": [_estimate_json(e) for e in quality], "readings": readings}
+    return {"quality": [estimate_json(e) for e in quality], "readings": readings}
 
 
 def _energy_json(records: RunRecords) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _energy_json(records: RunRecords) -> dict[str, Any]:
             "energy": _found_json(energy.per_inference(model)),
             "inferences_per_joule": _found_json(energy.per_joule(model)),
             "correct_per_joule": _found_json(energy.correct_per_joule(model, pair.split)),
-            "carbon": [_elsewhere_json(row) for row in energy.elsewhere(model, grid)],
+            "carbon": [elsewhere_json(row, "per_inference") for row in energy.elsewhere(model, grid)],
         }
         for name, model in sides.items()
         if model is not None
@@ -243,10 +245,10 @@ def _energy_json(records: RunRecords) -> dict[str, Any]:
 def _found_json(found: Estimate | Unavailable) -> dict[str, Any] | None:
     if isinstance(found, Unavailable):
         return {"quantity": found.quantity, "value": None, "unavailable": found.reason}
-    return _estimate_json(found)
+    return estimate_json(found)
 
 
-def _elsewhere_json(row: energy.Elsewhere) -> dict[str, Any]:
+def elsewhere_json(row: energy.Elsewhere, of: str) -> dict[str, Any]:
     factor = row.factor
     return {
         "region": factor.region,
@@ -255,8 +257,8 @@ def _elsewhere_json(row: energy.Elsewhere) -> dict[str, Any]:
         "range": [factor.low, factor.high],
         "year": factor.year,
         "source": factor.source,
-        "per_inference": _estimate_json(row.grams),
-        "saved": _estimate_json(row.saved),
+        of: estimate_json(row.grams),
+        "ratio": estimate_json(row.ratio),
     }
 
 
@@ -272,7 +274,7 @@ def _trial_json(records: RunRecords, trial: Trial) -> dict[str, Any]:
     return {
         "plan": str(trial.plan),
         "standing": derive.standing(records, trial),
-        "latency_ratio": _estimate_json(derive.trial_ratio(trial)),
+        "latency_ratio": estimate_json(derive.trial_ratio(trial)),
         "refusal": {"kind": refusal.kind, "reason": refusal.reason} if refusal else None,
         "seconds": trial.wall_s,
     }

@@ -49,7 +49,9 @@ def held_out_errors(columns: Floats, target: Floats, kinds: Sequence[str]) -> di
     names = np.asarray(kinds)
     known = sorted(set(kinds))
     if len(known) < 2:
-        raise InvalidInput(f"an error on unseen loads needs two kinds of load at least, got {', '.join(known) or 'none'}")
+        raise InvalidInput(
+            f"an error on unseen loads needs two kinds of load at least, got {', '.join(known) or 'none'}"
+        )
     errors = {}
     for name in known:
         own = names == name
