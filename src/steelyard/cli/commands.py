@@ -12,7 +12,7 @@ from rich.console import Console
 
 from steelyard.errors import InvalidInput
 
-__all__ = ["benchmark", "declarations", "doctor", "optimize", "output", "predict", "report", "verify"]
+__all__ = ["benchmark", "declarations", "doctor", "optimize", "output", "predict", "region", "report", "verify"]
 
 _Command = Callable[..., Any]
 
@@ -22,6 +22,11 @@ def output(command: _Command) -> _Command:
         command
     )
     return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(command)
+
+
+def region(command: _Command) -> _Command:
+    words = "Grid that powers this machine, for carbon: FR, US-CAMX, us-east-1 ... (STEELYARD_REGION)."
+    return click.option("--region", help=words)(command)
 
 
 def declarations(skip: tuple[str, ...] = ()) -> Callable[[_Command], _Command]:
@@ -59,6 +64,7 @@ def declarations(skip: tuple[str, ...] = ()) -> Callable[[_Command], _Command]:
 @click.option("--label", help="Label column of a table (the last).")
 @click.option("--memory", type=click.FloatRange(min=0.1), help="GB that one candidate may hold (4/5 of the machine's).")
 @click.option("--timeout", default="10m", show_default=True, help="Time for one step of one candidate.")
+@region
 @declarations()
 @output
 def optimize(
@@ -90,18 +96,43 @@ def optimize(
 @click.command()
 @click.argument("source")
 @click.option("--batch", default="1,2,4,8,16,32", show_default=True, help="Batch sizes of the throughput sweep.")
+@click.option("--concurrency", default="1", show_default=True, help="Numbers of callers at once, such as 1,2,4.")
+@click.option("--percentiles", default="50,90,99", show_default=True, help="Of latency, such as 50,95,99.9.")
+@click.option("--scenario", default="", help="MLPerf's, with commas: single-stream, multi-stream, server, offline.")
+@click.option("--target", help="Latency to keep, such as 'p99 <= 35 ms': for the batch size to use, and --stress.")
+@click.option("--stress", is_flag=True, help="Raise the load until the target (or ten median latencies) breaks.")
 @click.option("--budget", default="15s", show_default=True, help="Time to measure.")
 @click.option("--out", type=click.Path(), help="Run folder (runs/NAME-benchmark).")
+@region
 @declarations()
 @output
-def benchmark(source: str, batch: str, as_json: bool, quiet: bool, **words: Any) -> int:
+def benchmark(
+    source: str,
+    batch: str,
+    concurrency: str,
+    percentiles: str,
+    scenario: str,
+    as_json: bool,
+    quiet: bool,
+    **words: Any,
+) -> int:
     """Weigh SOURCE: what it costs, and what holds it back. Needs no data."""
     from steelyard import api
     from steelyard.cli.progress import showing
 
-    budget = words["budget"]
-    with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
-        result = api.benchmark(source, batches=_batches(batch), progress=progress, **words)
+    callers = _numbers(concurrency, "numbers of callers", "1,2,4")
+    shown = _numbers(percentiles, "percentiles", "50,95,99.9", kind=float)
+    scenarios = [name.strip() for name in scenario.split(",") if name.strip()]
+    with showing(api.parse_budget(words["budget"]), quiet=quiet or as_json) as progress:
+        result = api.benchmark(
+            source,
+            batches=_batches(batch),
+            concurrency=callers,
+            percentiles=shown,
+            scenarios=scenarios,
+            progress=progress,
+            **words,
+        )
     _show(result, as_json=as_json, quiet=quiet)
     return 0
 
@@ -185,9 +216,28 @@ def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> 
 
 
 @click.command()
+@click.option(
+    "--self-test", "test", is_flag=True, help="Compare work of known difference: false alarms and detection here, now."
+)
+@click.option(
+    "--fit-energy", "fit", is_flag=True, help="Fit a model of this machine's power to its energy counter, and keep it."
+)
+@click.option("--budget", default="5m", show_default=True, help="Time for the self-test or the fit.")
 @output
-def doctor(as_json: bool, quiet: bool) -> int:
-    """What this machine can run and sense, how noisy it is now, and what each extra would add."""
+def doctor(test: bool, fit: bool, budget: str, as_json: bool, quiet: bool) -> int:
+    """What this machine can run and sense, how noisy it is now, and what each extra would add.
+
+    With --self-test: how often `compare` would raise a false alarm here, and find slow-downs of 2 % and 5 %. Exit status
+    1 if the false-alarm rate is shown to be above 5 %.
+    """
+    if fit:
+        from steelyard.cli.fit_energy import run as fitted
+
+        return fitted(budget, as_json=as_json, quiet=quiet)
+    if test:
+        from steelyard.cli.selftest import run
+
+        return run(budget, as_json=as_json, quiet=quiet)
     from steelyard.cli.doctor import examine, show
     from steelyard.cli.progress import showing
 
@@ -214,6 +264,9 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
         return
     console = Console()
     console.print(text.summary_table(records, quality_estimates(records)))
+    grids = text.carbon_table(records)
+    if grids is not None:
+        console.print(grids)
     if any(trial.after is not None for trial in records.trials):
         console.print(text.trials_table(records))
     if any(trial.refusal is not None for trial in records.trials):
@@ -230,9 +283,12 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
 
 
 def _batches(words: str) -> list[int]:
+    return _numbers(words, "batch sizes", "1,8,32")
+
+
+def _numbers(words: str, what: str, example: str, kind: type = int) -> list[Any]:
     try:
-        return [int(part) for part in words.split(",")]
+        return [kind(part) for part in words.split(",")]
     except ValueError:
-        raise InvalidInput(
-            f"batch sizes are whole numbers with commas between, such as 1,8,32; got {words!r}"
-        ) from None
+        numbers = "whole numbers" if kind is int else "numbers"
+        raise InvalidInput(f"{what} are {numbers} with commas between, such as {example}; got {words!r}") from None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import bdtr
+from scipy.special import bdtr, betaincinv
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.quantiles import normal_critical
+from steelyard.stats.quantiles import normal_critical, tail
 
 __all__ = [
+    "clopper_pearson",
     "examples_needed",
     "mcnemar",
     "mcnemar_midp",
@@ -44,6 +45,22 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion (Clopper and Pearson 1934): each tail holds at most half of what `level` leaves.
+
+    It holds at least `level` whatever the truth, and is wider than Wilson's for it. Raises `InvalidInput` as `wilson` does.
+
+    >>> tuple(round(end, 4) for end in clopper_pearson(0, 100))
+    (0.0, 0.0362)
+    """
+    if not (n > 0 and 0 <= successes <= n):
+        raise InvalidInput(f"a proportion needs 0 <= successes <= n and n > 0; got {successes} of {n}")
+    alpha = tail(level)
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, alpha))
+    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - alpha))
     return low, high
 
 
