@@ -28,6 +28,7 @@ from steelyard.records import (
     Measurement,
     Outcome,
     Plan,
+    Profiled,
     Run,
     RunRecords,
     SavedBaseline,
@@ -117,7 +118,7 @@ class RunFolder:
         """Remove what a run wrote, and nothing else that stands in the folder."""
         for name in (RECORDS, "report.html", "workers.log"):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("baseline", "data", "artifacts", "best", "figures"):
+        for name in ("baseline", "data", "artifacts", "best", "figures", "loadgen"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
 
@@ -155,6 +156,7 @@ def read_records(folder: Path) -> RunRecords:
         verification=single.get(Verification),
         outcome=single.get(Outcome),
         test_uses=uses,
+        profiled=single.get(Profiled),
     )
 
 

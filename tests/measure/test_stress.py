@@ -39,18 +39,17 @@ def one(readings: list[Sample | Unavailable], quantity: str) -> Sample | Unavail
     return next(r for r in readings if r.quantity == quantity)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_rate_that_holds_and_the_rate_that_breaks_bracket_the_truth(seed: int) -> None:
-    """p90 of M/D/1 is within 5 service times up to 86 a second (Erlang's formula; asserted by its simulation in test_load)."""
-    readings, _ = stressed(seed=seed)
-    broken = one(readings, "broken_per_s")
-    proofs = [r for r in readings if r.quantity == "request_latency_s" and r.conditions["phase"] == "proof"]
-    held = [p.conditions["rate_per_s"] for p in proofs if holding(p.values > 0.05, 0.9) == "held"]
-    assert isinstance(broken, Sample)
-    assert len(held) == 1
-    assert held[0] <= 88 <= broken.value + 10
-    assert held[0] >= 0.55 * 95
-    assert held[0] < broken.value
+def test_the_rate_that_holds_and_the_rate_that_breaks_bracket_the_truth() -> None:
+    """By Erlang's formula (written out in test_load) p90 of M/D/1 is within 5 service times up to 75.8 a second."""
+    brackets = []
+    for seed in range(6):
+        readings, _ = stressed(seed=seed)
+        proofs = [r for r in readings if r.quantity == "request_latency_s" and r.conditions["phase"] == "proof"]
+        held = [p.conditions["rate_per_s"] for p in proofs if holding(p.values > 0.05, 0.9) == "held"]
+        brackets.append((held, one(readings, "broken_per_s").value))  # type: ignore[union-attr]
+    assert all(rate <= 76.5 for held, _ in brackets for rate in held)
+    assert all(broken >= 75 for _, broken in brackets)
+    assert sum(bool(held) for held, _ in brackets) >= 4  # else the proofs ran out of time, and that is said
 
 
 def test_it_comes_back_after_the_backlog() -> None:

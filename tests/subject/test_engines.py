@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -66,6 +67,12 @@ class EngineContract:
     def test_inputs_of_one_call_do_not_linger(self, runner, model):
         runner(model.inputs[:2])
         assert self.agrees(runner(model.inputs[2:4]), model.expected[2:4])
+
+    def test_several_threads_get_each_their_own_outputs(self, runner, model):
+        places = [i % len(model.inputs) for i in range(60)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: runner(model.inputs[i : i + 1]), places))
+        assert self.agrees(np.concatenate(found), model.expected[places])
 
     def test_operators_are_timed(self, runner, model):
         operators = runner.operator_seconds(model.inputs[:1], 5)

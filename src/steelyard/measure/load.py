@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from steelyard.measure.worker import Worker
 from steelyard.probe.clock import Clock, SystemClock
 from steelyard.probe.memory import rss_bytes
-from steelyard.stats.order import flag_inflation
+from steelyard.stats.order import LEAST_SEEN, flag_inflation
 from steelyard.stats.proportion import wilson
 
 __all__ = [
@@ -290,7 +290,7 @@ def holding(late: NDArray[np.bool_], quantile: float, level: float = 0.95) -> st
     """Whether a rate held: ``held``, ``broken`` or ``undecided``, by Wilson's interval of the share of late requests.
 
     `late` says of each request, in order, whether it came later than the limit. Late ones come in bunches, so the interval is
-    taken at the number of independent requests they are worth.
+    taken at the number of independent requests they are worth; of fewer than 200 that cannot be seen, and none are said to hold.
 
     >>> [holding(np.arange(n) < k, 0.99) for n, k in ((400, 0), (180, 20), (100, 0))]
     ['held', 'broken', 'undecided']
@@ -299,7 +299,9 @@ def holding(late: NDArray[np.bool_], quantile: float, level: float = 0.95) -> st
         return "undecided"
     worth = flag_inflation(late)
     low, high = wilson(float(late.sum()) / worth, len(late) / worth, level)
-    return "held" if high <= 1 - quantile else "broken" if low > 1 - quantile else "undecided"
+    if high <= 1 - quantile and len(late) >= LEAST_SEEN:
+        return "held"
+    return "broken" if low > 1 - quantile else "undecided"
 
 
 # --- the process that does it --------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.records import Sample, Unavailable
 
-__all__ = ["SCENARIOS", "Driven", "Scenario", "check_loadgen", "drive", "readings"]
+__all__ = ["NO_LIMIT_S", "SCENARIOS", "Driven", "Name", "Scenario", "check_loadgen", "drive", "readings"]
 
 Name = Literal["single-stream", "multi-stream", "server", "offline"]
 
@@ -33,6 +33,7 @@ SCENARIOS: Mapping[str, str] = {
     "server": "Server",
     "offline": "Offline",
 }
+NO_LIMIT_S = 60.0  # for a server without a target
 _LIBRARY = 64  # samples LoadGen may ask for; the model's inputs are repeated to so many
 _RATES = ("result_completed_samples_per_sec", "result_qps_without_loadgen_overhead", "result_samples_per_second")
 _LATENCY = re.compile(r"result_(?:(?P<word>min|max|mean)|(?P<share>[\d.]+)_percentile)_latency_ns")
@@ -49,7 +50,7 @@ class Scenario:
     batch: int = 1  # samples answered in one call, offline
     streams: int = 8  # samples a query, multi-stream
     rate_per_s: float = 1.0  # of arrivals (server), or expected (offline)
-    limit_s: float = 60.0  # latency bound of the server scenario
+    limit_s: float = NO_LIMIT_S  # latency bound of the server scenario
     quantile: float | None = None  # that LoadGen rules by; else its own: 0.9 single-stream, 0.99 the others
     seed: int = 0
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from steelyard.measure.load import Requests, holding
 from steelyard.measure.process import Child
 from steelyard.records import Sample, Scalar, Unavailable
+from steelyard.stats.order import LEAST_SEEN
 
 __all__ = ["StressSettings", "recovery_s", "stress"]
 
@@ -71,7 +72,7 @@ def _proofs(
     """Longer runs of the rates below the break, the highest first, until one is shown to hold."""
     left_s = (1 - _RAMP - _RECOVERY) * settings.seconds
     for number, rate in enumerate(_candidates(rates, broken)):
-        wanted = _SPARE * _requests_to_hold(settings.quantile) / rate
+        wanted = _SPARE * max(_requests_to_hold(settings.quantile), LEAST_SEEN) / rate
         seconds = min(left_s, wanted)
         made, _, _ = child.call(
             "ramp",
@@ -106,15 +107,17 @@ def _requests_to_hold(quantile: float) -> float:
 def recovery_s(
     due_s: NDArray[np.float64], end_s: NDArray[np.float64], broken_at_s: float, limit_s: float
 ) -> float | None:
-    """Seconds from the break until the last late answer, or None where ten in time never followed each other.
+    """Seconds from the break until the answer after which ten in a row were in time, or None where that never was.
 
     Requests in the order due, those of the recovery and of the backlog that was due before it.
     """
     late = end_s - due_s > limit_s
-    if not late.any():
-        return 0.0
-    last = int(np.flatnonzero(late)[-1])
-    return max(0.0, float(end_s[last]) - broken_at_s) if len(late) - last > _CALM else None
+    if len(late) < _CALM:
+        return None
+    calm = np.flatnonzero(~np.lib.stride_tricks.sliding_window_view(late, _CALM).any(axis=1))
+    if not len(calm):
+        return None
+    return max(0.0, float(end_s[calm[0] - 1]) - broken_at_s) if calm[0] else 0.0
 
 
 # --- readings ----------------------------------------------------------------------------------------

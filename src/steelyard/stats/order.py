@@ -18,6 +18,7 @@ from steelyard.errors import InvalidInput
 from steelyard.stats.quantiles import tail
 
 __all__ = [
+    "LEAST_SEEN",
     "flag_inflation",
     "inflation",
     "median_interval",
@@ -30,6 +31,7 @@ __all__ = [
 Readings = Sequence[float] | NDArray[np.floating]
 
 _STRETCHES = (10, 20, 40)  # a series is cut into so many; the cut that shows the most dependence counts
+LEAST_SEEN = 5 * max(_STRETCHES)  # readings in a row below which their dependence cannot be seen
 
 
 def percentile_interval(values: Readings, q: float, level: float = 0.95) -> tuple[float, float, float] | None:
@@ -95,7 +97,7 @@ def inflation(values: Readings, q: float) -> float:
     """
     _check_q(q)
     series = np.asarray(values, dtype=np.float64)
-    if len(series) < 5 * max(_STRETCHES):
+    if len(series) < LEAST_SEEN:
         return 1.0
     below = series <= np.quantile(series, q, method="inverted_cdf")
     return _inflated(below, q)
@@ -108,7 +110,7 @@ def flag_inflation(flags: NDArray[np.bool_]) -> float:
     1.0
     """
     share = float(np.mean(flags)) if len(flags) else 0.0
-    return _inflated(flags, share) if len(flags) >= 5 * max(_STRETCHES) and 0 < share < 1 else 1.0
+    return _inflated(flags, share) if len(flags) >= LEAST_SEEN and 0 < share < 1 else 1.0
 
 
 def _inflated(flags: NDArray[np.bool_], share: float) -> float:

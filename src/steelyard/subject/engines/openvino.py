@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.privacy import decline_telemetry
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import Slice, in_pieces, operator_totals
+from steelyard.subject.engines import Slice, in_pieces, operator_totals, timed
 
 __all__ = ["OpenVinoProfiling", "OpenVinoRunner", "load", "open_model", "signature"]
 
@@ -96,6 +95,10 @@ class OpenVinoRunner:
         inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
         return self._compile(inputs, profiling=False).get_runtime_model()
 
+    @property
+    def fixed_batch(self) -> int | None:
+        return self._batch
+
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
         profiling = self.profiling(inputs)
         profiling.turn(runs)
@@ -124,13 +127,11 @@ class OpenVinoProfiling:
         self._runs = 0
 
     def turn(self, calls: int) -> NDArray[np.float64]:
-        seconds = []
+        times = []
         for _ in range(calls):
-            start = time.perf_counter()
-            self._request.infer()
-            seconds.append(time.perf_counter() - start)
+            times.append(timed(self._request.infer, 1))
             self._read()
-        return np.array(seconds)
+        return np.concatenate(times)
 
     def _read(self) -> None:
         elapsed = 0.0
