@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich import box
@@ -19,6 +20,7 @@ __all__ = [
     "estimate_json",
     "grids_table",
     "measurement_table",
+    "power_table",
     "refusals_table",
     "summary_json",
     "summary_table",
@@ -115,6 +117,31 @@ def grids_table(title: str, column: str, rows: Sequence[energy.Elsewhere]) -> Ta
     words = "In brackets: 5-95 %. Averages of a year; a single hour can be half or double: steelyard carbon --forecast."
     table.caption, table.caption_justify = Text(words, style="dim"), "left"
     return table
+
+
+def power_table(coefficients: Mapping[str, float], errors: Mapping[str, float]) -> Table:
+    """A fitted model of power: what each part draws, and the error on each kind of load that was left out of the fit."""
+    table = _table("Power of this machine, fitted to its counter")
+    for name in ("part", "draws", "load left out", "missed by"):
+        table.add_column(name, justify="right" if name in ("draws", "missed by") else "left")
+    parts = [(_part(name, value)) for name, value in coefficients.items()]
+    kinds = [(name, numbers.quantity(error, "fraction")) for name, error in errors.items()]
+    for left, right in zip_longest(parts, kinds, fillvalue=("", "")):
+        table.add_row(*left, *right)
+    return table
+
+
+def _part(name: str, watts: float) -> tuple[str, str]:
+    """A column of the model in words, with its watts in a unit that reads well.
+
+    >>> _part("moved_bytes_per_s", 2e-9), _part("rest", 12.5)
+    (('moved bytes', '2.00 W for 1 G/s'), ('rest', '12.5 W'))
+    """
+    if name == "rest":
+        return name, numbers.quantity(watts, "W")
+    if name.endswith("_per_s"):
+        return name.removesuffix("_per_s").replace("_", " "), f"{numbers.quantity(1e9 * watts, 'W')} for 1 G/s"
+    return name.replace("_", " "), f"{numbers.quantity(watts, 'W')} each"
 
 
 def refusals_table(records: RunRecords) -> Table:

@@ -22,7 +22,13 @@ import numpy as np
 
 from steelyard.probe.energy.calibrated import PowerModel, calibrated_power_w, fit_power
 from steelyard.probe.energy.counters import EnergyCounters, read_counters
-from steelyard.probe.energy.model import error_sigma, modelled_energy_j, modelled_power_w, processor_families
+from steelyard.probe.energy.model import (
+    error_sigma,
+    modelled_energy_j,
+    modelled_error,
+    modelled_power_w,
+    processor_families,
+)
 from steelyard.probe.energy.windows import Window, above_idle, measured_energy, windows_for
 from steelyard.records import Environment, Sample, Unavailable
 
@@ -37,6 +43,7 @@ __all__ = [
     "fit_power",
     "measured_energy",
     "modelled_energy_j",
+    "modelled_error",
     "modelled_power_w",
     "processor_families",
     "read_counters",

@@ -23,7 +23,7 @@ import numpy as np
 from steelyard.errors import InvalidInput
 from steelyard.records import Environment, Floats, Sample
 
-__all__ = ["error_sigma", "modelled_energy_j", "modelled_power_w", "processor_families"]
+__all__ = ["error_sigma", "modelled_energy_j", "modelled_error", "modelled_power_w", "processor_families"]
 
 
 def modelled_power_w(
@@ -79,6 +79,11 @@ def modelled_energy_j(
     return Sample(
         quantity="energy_j", unit="J", values=seconds * power.values, provenance=power.provenance, note=power.note
     )
+
+
+def modelled_error() -> float:
+    """The mean absolute relative error that the modelled power is taken to have."""
+    return float(_coefficients()["mean_absolute_error"]["value"])
 
 
 def processor_families(environment: Environment) -> tuple[str, ...]:
