@@ -84,7 +84,7 @@ def _inferred(model: onnx.ModelProto, onnx: Any) -> _Graph:
 def _without_weights(model: onnx.ModelProto, onnx: Any) -> onnx.ModelProto:
     """A copy in which large constants are inputs of the same shape: inference then takes milliseconds."""
     make = onnx.helper.make_tensor_value_info
-    light: onnx.ModelProto = onnx.ModelProto()
+    light = type(model)()
     light.CopyFrom(model)
     inputs = {value.name for value in light.graph.input}
     large = [t for t in light.graph.initializer if prod(t.dims) > _SMALL]

@@ -18,12 +18,15 @@ them afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from steelyard.counts.macs import canonical
+from steelyard.diagnose.ceilings import ceilings
+from steelyard.diagnose.surroundings import surroundings
 from steelyard.probe.peaks import best
-from steelyard.records import Finding, Measurement, Plan, Prediction, Sample, Step, Unavailable
+from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Step, Unavailable
+from steelyard.stats.roofline import SMALL_CALL, Roof, Traffic, place, roof_of
 
 __all__ = ["BUILD_MINUTES", "EFFECTS", "Effect", "diagnose"]
 
@@ -68,7 +71,6 @@ BUILD_MINUTES: Mapping[str, float] = {
     "weigh": 0.3,
 }
 
-_SMALL_CALL = 20  # an operator that takes fewer dispatches' worth of time is mostly fixed cost
 _WORTH = 0.95  # the least time must fall below this share, or the new data type brings no speed
 _FAR_BELOW = 0.2  # under this share of the roofline, the side it names is not the whole story
 _LITTLE = 0.05  # a share of the work that is too small to matter
@@ -79,38 +81,58 @@ def diagnose(
     peaks: Sequence[Sample | Unavailable],
     plans: Sequence[Plan],
     cost_hints: Mapping[str, float] | None = None,
+    *,
+    profiled: Profiled | None = None,
 ) -> tuple[Finding, ...]:
     """Name what bounds the baseline, and predict each plan.
 
     Reads ``latency_s`` at batch 1, ``macs``, ``moved_bytes``, ``operator_calls`` (of the whole model, else the sum over
     operators), ``operator_macs`` and ``operator_s`` from the baseline, and the quantities of `steelyard.probe.peaks`.
-    Gives one finding: ``compute-bound``, ``memory-bound`` or ``dispatch-bound``, its evidence, and a prediction for each
-    plan, those that gain most per minute first and the hopeless ones last; or ``undiagnosed``, saying what is missing.
+    The first finding is ``compute-bound``, ``memory-bound``, ``dispatch-bound`` or ``under-utilised``, its evidence, and a
+    prediction for each plan, those that gain most per minute first and the hopeless ones last; or ``undiagnosed``, saying
+    what is missing. Findings about what surrounds the model follow, where there is reason (`surroundings`).
+
+    With a profile, arithmetic is held to the peak of each layer's own data type, the evidence says how the time divides
+    between bounds, and the first finding says what each technique can give at most (`ceilings`).
 
     ``cost_hints`` are minutes by step name, and for ``weigh``; missing names have those of `BUILD_MINUTES`.
     """
-    parts = _take_apart(baseline, peaks)
+    around = surroundings(baseline, profiled)
+    parts = _take_apart(baseline, peaks, profiled)
     if isinstance(parts, Unavailable):
         claim = f"cannot say what bounds this model: {parts.quantity} is missing ({parts.reason})"
-        return (Finding(name="undiagnosed", claim=claim, evidence={}),)
+        return (Finding(name="undiagnosed", claim=claim, evidence={}), *around)
     name, claim = _bound(parts)
     minutes = {**BUILD_MINUTES, **(cost_hints or {})}
     predictions = [_predict(parts, plan, minutes) for plan in plans]
     predictions.sort(key=lambda p: (p.hopeless, -(p.gain - 1) / p.minutes))
-    return (Finding(name=name, claim=claim, evidence=_evidence(parts), predictions=tuple(predictions)),)
+    found = Finding(name=name, claim=claim, evidence=_evidence(parts), predictions=tuple(predictions))
+    return (found if profiled is None else _with_layers(found, baseline, peaks, profiled), *around)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Memory:
-    """How fast bytes come: the first `cache_bytes` from the cache, the rest from memory."""
+def _with_layers(
+    finding: Finding, baseline: Measurement, peaks: Sequence[Sample | Unavailable], profiled: Profiled
+) -> Finding:
+    """The finding with what the profile adds: how the time divides between bounds, and ceilings of techniques."""
+    roof = roof_of(peaks)
+    assert roof is not None  # `_take_apart` has found its peaks
+    dispatch_s = _dispatch_s(peaks) if profiled.engine in ("eager", "torch") else 0.0
+    rates = [r for r in baseline.readings if r.quantity == "throughput_per_s"]
+    return replace(
+        finding,
+        evidence={**finding.evidence, **_time_by_bound(profiled, roof, dispatch_s)},
+        ceilings=ceilings(profiled, roof, dispatch_s=dispatch_s, rates=rates),
+    )
 
-    read_bytes_per_s: float
-    cache_bytes_per_s: float
-    cache_bytes: float
 
-    def seconds(self, moved_bytes: float) -> float:
-        near = min(moved_bytes, self.cache_bytes)
-        return near / self.cache_bytes_per_s + (moved_bytes - near) / self.read_bytes_per_s
+def _time_by_bound(profiled: Profiled, roof: Roof, dispatch_s: float) -> dict[str, float]:
+    placed = place(profiled, roof, dispatch_s)
+    whole_s = max(float(placed.seconds.sum()), 1e-12)
+    shares = dict.fromkeys(("compute", "memory", "dispatch"), 0.0)
+    for name, seconds in zip(placed.bounds, placed.seconds, strict=True):
+        if name:
+            shares[name] += float(seconds) / whole_s
+    return {f"{name}_bound_time_share": share for name, share in shares.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +153,7 @@ class _Parts:
     peaks: Mapping[str, float]  # FLOP/s by data type
     missing_peaks: Mapping[str, str]  # why a data type's peak is not known
     macs_share: Mapping[str, float]  # of the MACs, by canonical operator
-    memory: _Memory
+    memory: Traffic
     time_share: Mapping[str, float]  # of the operators' time, by their names
 
     @property
@@ -143,16 +165,29 @@ class _Parts:
         return self.macs_share.get(operator, 0.0)
 
 
-def _take_apart(baseline: Measurement, peaks: Sequence[Sample | Unavailable]) -> _Parts | Unavailable:
+def _take_apart(
+    baseline: Measurement, peaks: Sequence[Sample | Unavailable], profiled: Profiled | None = None
+) -> _Parts | Unavailable:
     needed = [baseline.get("latency_s", batch=1), baseline.get("macs"), baseline.get("moved_bytes")]
     needed += [_peak(peaks, "gemm_fp32_flops"), _peak(peaks, "copy_bandwidth_bytes_per_s")]
     lacking = next((reading for reading in needed if isinstance(reading, Unavailable)), None)
     if lacking is not None:
         return lacking
-    latency, macs, moved, gemm, copy = (reading for reading in needed if isinstance(reading, Sample))
+    latency, macs, moved = (reading for reading in needed[:3] if isinstance(reading, Sample))
+    roof = roof_of(peaks)
+    assert roof is not None  # its peaks are there
     if not macs.value > 0:
         return Unavailable(quantity="macs", reason="no operator with multiply-accumulates was counted")
-    return _split(baseline, peaks, latency.value, 2 * macs.value, moved.value, best(gemm), _memory(peaks, best(copy)))
+    flops = 2 * macs.value
+    compute_s = flops / roof.flops_per_s["fp32"] if profiled is None else _compute_s(profiled, roof, flops)
+    return _split(baseline, peaks, latency.value, flops, moved.value, compute_s, roof.traffic)
+
+
+def _compute_s(profiled: Profiled, roof: Roof, flops: float) -> float:
+    """Least time of the arithmetic of one example, each layer at the peak of its own data type."""
+    placed = place(profiled, roof)
+    seen = float(placed.flops.sum())
+    return flops * float(placed.compute_s.sum()) / seen if seen > 0 else flops / roof.flops_per_s["fp32"]
 
 
 def _split(
@@ -161,13 +196,13 @@ def _split(
     latency_s: float,
     flops: float,
     moved_bytes: float,
-    fp32: float,
-    memory: _Memory,
+    compute_s: float,
+    memory: Traffic,
 ) -> _Parts:
     seconds = {str(s.conditions.get("operator", "")): s.value for s in baseline.all("operator_s")}
     eager = not seconds or any(name.startswith("aten") for name in seconds)
     calls, dispatch_s = _calls(baseline), _dispatch_s(peaks) if eager else 0.0
-    compute_s, memory_s = flops / fp32, memory.seconds(moved_bytes)
+    memory_s = memory.seconds(moved_bytes)
     overhead_s = min(calls * dispatch_s, _WORTH * latency_s)
     fixed = _fixed_costs_rule(latency_s, max(compute_s, memory_s), calls, dispatch_s)
     kernels_s = latency_s - overhead_s
@@ -197,25 +232,12 @@ def _split(
 
 def _fixed_costs_rule(latency_s: float, least_s: float, calls: float, dispatch_s: float) -> bool:
     """Whether the work needs little of the time, and operators are so short that their fixed costs fill the rest."""
-    short = calls > 0 and latency_s / calls < _SMALL_CALL * dispatch_s
+    short = calls > 0 and latency_s / calls < SMALL_CALL * dispatch_s
     return least_s < latency_s / 4 and (short or calls * dispatch_s > latency_s / 2)
 
 
 def _peak(peaks: Sequence[Sample | Unavailable], quantity: str) -> Sample | Unavailable:
     return next((p for p in peaks if p.quantity == quantity), Unavailable(quantity=quantity, reason="not measured"))
-
-
-def _memory(peaks: Sequence[Sample | Unavailable], copied_bytes_per_s: float) -> _Memory:
-    """Bandwidths from the peaks; where only copying was measured, it stands for reading too."""
-    read, cache = (_peak(peaks, f"{kind}_bandwidth_bytes_per_s") for kind in ("read", "cache"))
-    read_bytes_per_s = max(best(read), copied_bytes_per_s) if isinstance(read, Sample) else copied_bytes_per_s
-    if not isinstance(cache, Sample):
-        return _Memory(read_bytes_per_s=read_bytes_per_s, cache_bytes_per_s=read_bytes_per_s, cache_bytes=0.0)
-    return _Memory(
-        read_bytes_per_s=read_bytes_per_s,
-        cache_bytes_per_s=max(best(cache), read_bytes_per_s),
-        cache_bytes=float(cache.conditions.get("cache_bytes") or 0),
-    )
 
 
 def _dispatch_s(peaks: Sequence[Sample | Unavailable]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["ENGINES", "Profiling", "Runner", "Slice", "in_pieces", "load_runner", "operator_totals"]
+__all__ = ["ENGINES", "Profiling", "Runner", "Slice", "in_pieces", "load_runner", "operator_totals", "timed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Profiling(Protocol):
     """An engine at work under its own profiler."""
 
     def turn(self, calls: int) -> NDArray[np.float64]:
-        """Seconds of each of so many profiled inferences."""
+        """Beginning and end of each of so many profiled inferences, ``(calls, 2)``, on the clock of `time.perf_counter`."""
         ...
 
     def slices(self) -> tuple[Slice, ...]:
@@ -56,6 +57,11 @@ class Runner(Protocol):
 
     def __call__(self, inputs: NDArray[Any], /) -> NDArray[Any]:
         """Outputs ``(n, classes)`` for model-ready inputs ``(n, *contract.shape)``; the array is the caller's to keep."""
+        ...
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the file takes; None where any will do."""
         ...
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
@@ -79,6 +85,16 @@ def load_runner(artifact: Artifact) -> Runner:
     """Load an artifact with its engine. Raises `MissingExtra` where the engine is not installed."""
     runner: Runner = import_module(ENGINES[artifact.engine]).load(artifact)
     return runner
+
+
+def timed(call: Callable[[], object], calls: int) -> NDArray[np.float64]:
+    """Beginning and end of each of so many calls, ``(calls, 2)``."""
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        times.append((start, time.perf_counter()))
+    return np.array(times)
 
 
 def operator_totals(slices: Iterable[Slice], runs: int) -> Mapping[str, tuple[float, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import Slice, in_pieces, operator_totals
+from steelyard.subject.engines import Slice, in_pieces, operator_totals, timed
 
 __all__ = ["OnnxProfiling", "OnnxRunner", "load", "open_session", "signature"]
 
@@ -69,6 +68,10 @@ class OnnxRunner:
         outputs: NDArray[Any] = self._session.run(self._outputs, {self._input: inputs})[0]
         return outputs
 
+    @property
+    def fixed_batch(self) -> int | None:
+        return self._batch
+
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
         profiling = self.profiling(inputs, graph=False)
         profiling.turn(runs)
@@ -96,11 +99,7 @@ class OnnxProfiling:
         self._outputs, self._feed = outputs, feed
 
     def turn(self, calls: int) -> NDArray[np.float64]:
-        times = [time.perf_counter()]
-        for _ in range(calls):
-            self._session.run(self._outputs, self._feed)
-            times.append(time.perf_counter())
-        return np.diff(times)
+        return timed(lambda: self._session.run(self._outputs, self._feed), calls)
 
     def slices(self) -> tuple[Slice, ...]:
         events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import environ
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.engines import Slice, in_pieces, operator_totals
+from steelyard.subject.engines import Slice, in_pieces, operator_totals, timed
 from steelyard.subject.program import check_program
 
 if TYPE_CHECKING:
@@ -56,6 +55,10 @@ class TorchRunner:
             return in_pieces(self, inputs, self._batch)
         return self.through(self._call, inputs)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        return self._batch
+
     def through(self, call: Callable[[Any], Any], inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of `call`, which takes and gives tensors, under the conditions that the model runs in."""
         with self._grad_mode():
@@ -78,10 +81,10 @@ class TorchRunner:
 
 
 class TorchProfiling:
-    """The module under `torch.profiler`, and in each turn only; hooks mark the layers.
+    """The module under `torch.profiler`, and in each turn only; what is put around each module's `forward` marks its layer.
 
-    An exported program has no modules to hook: it is run node by node, and the marks follow the layers that its nodes came
-    from.
+    Hooks would not do: PyTorch's encoder layers leave their fused path where one is attached. An exported program has no
+    modules to call: it is run node by node, and the marks follow the layers that its nodes came from.
     """
 
     def __init__(self, runner: TorchRunner, inputs: NDArray[Any], *, layers: bool) -> None:
@@ -94,15 +97,15 @@ class TorchProfiling:
         from torch.profiler import ProfilerActivity, profile, record_function
 
         kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._runner.device != "cpu" else [])
-        seconds = []
         with self._call() as call, profile(activities=kinds) as profiler:
-            for _ in range(calls):
-                start = time.perf_counter()
+
+            def marked() -> None:
                 with record_function(_CALL):
                     call(self._inputs)
-                seconds.append(time.perf_counter() - start)
+
+            times = timed(marked, calls)
         self._read(profiler.events())
-        return np.array(seconds)
+        return times
 
     @contextmanager
     def _call(self) -> Iterator[Callable[[NDArray[Any]], NDArray[Any]]]:
@@ -114,12 +117,12 @@ class TorchProfiling:
             run = _marking_nodes(runner.module, runner.node_layers)
             yield lambda inputs: runner.through(run, inputs)
         else:
-            handles = _mark_modules(runner.module)
+            marked = _mark_modules(runner.module)
             try:
                 yield runner
             finally:
-                for handle in handles:
-                    handle.remove()
+                for layer in marked:
+                    del layer.forward
 
     def _read(self, events: Any) -> None:
         calls = [event for event in events if event.name == _CALL and event.cpu_parent is None and _on_host(event)]
@@ -178,21 +181,29 @@ def _kernels(events: Any, calls: Sequence[Any], first: int) -> Iterator[Slice]:
 
 
 def _mark_modules(module: nn.Module) -> list[Any]:
-    """Hooks that mark each named module's call in the profile."""
+    """Put a mark around each named module's `forward`; the modules that took one."""
+    marked = []
+    for name, layer in module.named_modules():
+        if name and "forward" not in vars(layer) and not _is_scripted(layer):
+            layer.forward = _marking(name, layer.forward)
+            marked.append(layer)
+    return marked
+
+
+def _marking(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
     from torch.profiler import record_function
 
-    handles: list[Any] = []
-    open_marks: list[Any] = []
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with record_function(_LAYER + name):
+            return forward(*args, **kwargs)
 
-    def enter(name: str) -> None:
-        open_marks.append(record_function(_LAYER + name))
-        open_marks[-1].__enter__()
+    return call
 
-    for name, layer in module.named_modules():
-        if name:
-            handles.append(layer.register_forward_pre_hook(lambda *_, name=name: enter(name)))
-            handles.append(layer.register_forward_hook(lambda *_: open_marks.pop().__exit__(None, None, None)))
-    return handles
+
+def _is_scripted(module: nn.Module) -> bool:
+    import torch
+
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def _marking_nodes(module: Any, layers: Mapping[str, str]) -> Callable[[Any], Any]:
