@@ -375,7 +375,7 @@ def gate(
 
     Each is a run folder, a deployed folder, or a baseline file. ``words`` are further fields of
     `steelyard.pipeline.gating.request.GateJob`: ``data``, ``stored``, ``undecided``, ``allow_unlike_machines``, ``noise_floor``,
-    ``command``. The report's ``passed`` says whether the gate lets the candidate through.
+    ``history``, ``command``. The report's ``passed`` says whether the gate lets the candidate through.
     """
     from steelyard.pipeline.gating.gate import gate as run
     from steelyard.pipeline.gating.request import GateJob

@@ -34,6 +34,7 @@ __all__ = ["gate"]
     "--undecided", type=click.Choice(["pass", "fail"]), default="pass", show_default=True,
     help="What becomes of a requirement that the readings can neither prove nor refute.",
 )  # fmt: skip
+@click.option("--no-history", is_flag=True, help="Neither read nor extend this machine's history of controls.")
 @click.option("--junit", type=click.Path(), help="Write JUnit XML, one test case a requirement.")
 @click.option("--markdown", type=click.Path(), help="Write Markdown for a pull-request comment.")
 @click.option("--out", type=click.Path(), help="Append the report and its raw readings to this folder.")
@@ -47,6 +48,7 @@ def gate(
     budget: str,
     junit: str | None,
     markdown: str | None,
+    no_history: bool,
     as_json: bool,
     quiet: bool,
     **words: Any,
@@ -70,8 +72,9 @@ def gate(
     command = ("steelyard", *sys.argv[1:])
     with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
         report = api.gate(
-            baseline, candidate, require=require, budget=budget, progress=progress, command=command, **words
-        )
+            baseline, candidate, require=require, budget=budget, history=not no_history, progress=progress,
+            command=command, **words,
+        )  # fmt: skip
     _leave(report, junit, markdown)
     _show(report, as_json=as_json, quiet=quiet)
     return 0 if report.passed else 1

@@ -8,7 +8,6 @@ import click
 from rich.console import Console
 
 from steelyard.cli.commands import output
-from steelyard.errors import InvalidInput
 
 __all__ = ["suite"]
 
@@ -55,7 +54,7 @@ def compare(folders: tuple[str, ...], band: str, allow_unlike_machines: bool, as
     from steelyard import api
     from steelyard.report import suites
 
-    changes = api.compare_suites(folders, band=_share(band), allow_unlike_machines=allow_unlike_machines)
+    changes = api.compare_suites(folders, band=api.parse_share(band), allow_unlike_machines=allow_unlike_machines)
     if as_json:
         click.echo(json.dumps(suites.changes_json(changes), indent=2))
     elif not quiet:
@@ -64,11 +63,3 @@ def compare(folders: tuple[str, ...], band: str, allow_unlike_machines: bool, as
             console.print(suites.change_table(change))
             console.print(suites.change_lines(change), soft_wrap=True)
     return 0
-
-
-def _share(words: str) -> float:
-    """A share in ``2%`` or ``0.02``."""
-    try:
-        return float(words.rstrip("% ")) / (100 if words.strip().endswith("%") else 1)
-    except ValueError:
-        raise InvalidInput(f"--band is a share such as 2%; got {words!r}") from None

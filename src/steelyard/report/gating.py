@@ -17,7 +17,7 @@ from steelyard.report import numbers
 from steelyard.report.tables import verdict_estimate
 from steelyard.report.text import MARKS
 
-__all__ = ["conclusion", "estimate_json", "gate_json", "gate_lines", "gate_table", "junit", "markdown"]
+__all__ = ["conclusion", "estimate_json", "gate_json", "gate_lines", "gate_table", "junit", "markdown", "plain_text"]
 
 _SIGNS = {"met": "✅", "broken": "❌", "undecided": "⚠️", "unavailable": "❌"}
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -72,6 +72,16 @@ def gate_lines(report: GateReport) -> Text:
         lines.append(f"{note}\n", style="dim")
     lines.append(conclusion(report), style="bold green" if report.passed else "bold red")
     return lines
+
+
+def plain_text(report: GateReport) -> str:
+    """Conclusion, requirements, advice and notes, without a table."""
+    rows = (
+        f"{v.outcome:<11} {v.requirement.text}: measured {_measured(v)}" + (f" ({v.advice})" if v.advice else "")
+        for v in report.verdicts
+    )
+    sides = f"baseline {_side(report.baseline)}, candidate {_side(report.candidate)}"
+    return "\n".join((conclusion(report), *rows, sides, *_all_notes(report)))
 
 
 def gate_json(report: GateReport) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.records import SCHEMA, CellChange, Estimate, Sample, Suite, SuiteCell, SuiteChange, Unavailable
+from steelyard.records import SCHEMA, CellChange, Estimate, Refusal, Sample, Suite, SuiteCell, SuiteChange, Unavailable
 from steelyard.report import numbers
 from steelyard.report.gating import estimate_json
 from steelyard.stats.paired import log_ratio_interval
@@ -54,11 +54,11 @@ def cells_table(suite: Suite, cells: Sequence[SuiteCell]) -> Table:
     table = Table(
         title=f"Suite {suite.name}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    table.add_column("cell", overflow="fold")
+    _add_key_columns(table)
     for name in ("latency", "examples/s", "accuracy", "size"):
         table.add_column(name, justify="right")
     for cell in (c for c in cells if c.measured is not None):
-        table.add_row(Text(cell.key), *_cells(cell))
+        table.add_row(*_key_cells(cell.key), *_cells(cell))
     table.caption = Text(
         "latency: of one call at that batch, 95 % t on fresh processes; accuracy: 95 % Wilson", style="dim"
     )
@@ -69,9 +69,13 @@ def cells_table(suite: Suite, cells: Sequence[SuiteCell]) -> Table:
 def refusal_lines(suite: Suite, cells: Sequence[SuiteCell]) -> Text:
     """Cells that could not be read, with their reasons, and how many there are in all."""
     lines = Text()
-    for cell in (c for c in cells if c.refusal is not None):
-        assert cell.refusal is not None
-        lines.append(f"{cell.key}: {cell.refusal.kind}: {cell.refusal.reason}\n", style="red")
+    reasons: dict[Refusal, list[str]] = {}
+    for cell in cells:
+        if cell.refusal is not None:
+            reasons.setdefault(cell.refusal, []).append(cell.key)
+    for refusal, keys in reasons.items():
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        lines.append(f"{keys[0]}{more}: {refusal.kind}: {refusal.reason}\n", style="red")
     read = sum(cell.measured is not None for cell in cells)
     lines.append(f"{read} of {len(suite.cells)} cells read", style="bold")
     if read < len(suite.cells):
@@ -83,14 +87,17 @@ def change_table(change: SuiteChange) -> Table:
     """One row a cell and quantity of a `SuiteChange`."""
     title = f"{change.second} against {change.first}" + (", unlike machines" if change.unlike else "")
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("cell", "quantity"):
-        table.add_column(name, overflow="fold")
+    _add_key_columns(table)
+    table.add_column("quantity")
     table.add_column("change", justify="right")
     table.add_column("verdict")
     for row in change.changes:
         verdict = row.outcome or "unavailable"
         table.add_row(
-            Text(row.key), row.quantity, change_of(row), Text(verdict, style=_STYLES.get(verdict, "bright_black"))
+            *_key_cells(row.key),
+            row.quantity,
+            change_of(row),
+            Text(verdict, style=_STYLES.get(verdict, "bright_black")),
         )
     table.caption = Text("latency: ratio; accuracy: drop; intervals hold jointly (Holm over the table)", style="dim")
     table.caption_justify = "left"
@@ -124,6 +131,22 @@ def change_of(row: CellChange) -> str:
         return "–"
     show = numbers.ratio if row.quantity == "latency" else numbers.points
     return show(row.found.value, row.found.low, row.found.high)
+
+
+def _add_key_columns(table: Table) -> None:
+    for name in ("model", "data", "engine"):
+        table.add_column(name, overflow="fold")
+    table.add_column("batch", justify="right")
+
+
+def _key_cells(key: str) -> tuple[Text, ...]:
+    """The four parts of a cell's key.
+
+    >>> [str(part) for part in _key_cells("cnn/my/data/as-is/batch-8")]
+    ['cnn', 'my/data', 'as-is', '8']
+    """
+    (model, *data), engine, batch = key.split("/")[:-2], *key.split("/")[-2:]
+    return Text(model), Text("/".join(data)), Text(engine), Text(batch.removeprefix("batch-"))
 
 
 def suite_json(suite: Suite, cells: Sequence[SuiteCell]) -> dict[str, Any]:

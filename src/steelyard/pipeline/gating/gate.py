@@ -20,14 +20,16 @@ import numpy as np
 from steelyard import __version__
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
+from steelyard.measure.turns import log_ratios
 from steelyard.pipeline.gating.processes import slim, with_processes
 from steelyard.pipeline.gating.request import GateJob, is_cost, is_time
 from steelyard.pipeline.gating.scales import Scales, scales_for
 from steelyard.pipeline.gating.sides import read_contender
 from steelyard.pipeline.job import Progress, silent
 from steelyard.probe.host import environment
-from steelyard.records import GateReport, GateStage, Requirement, SavedBaseline, Verdict
-from steelyard.store import RunFolder, write_baseline
+from steelyard.records import ControlReading, GateReport, GateStage, Requirement, SavedBaseline, Verdict
+from steelyard.stats.sequence import noise_floor
+from steelyard.store import RunFolder, append_control, read_controls, write_baseline
 
 __all__ = ["gate", "save_baseline"]
 
@@ -38,9 +40,10 @@ def gate(job: GateJob, progress: Progress = silent) -> GateReport:
     _check_words(job)
     progress("reading both sides", None)
     before, after = read_contender(job.baseline), read_contender(job.candidate)
-    requirements = tuple(_above_the_floor(r, job.noise_floor) for r in job.requirements)
     with tempfile.TemporaryDirectory(prefix="steelyard-gate-") as aside:
         scales = scales_for(job, before, after, Path(aside), progress)
+        floor = _floor(job, scales)
+        requirements = tuple(_above_the_floor(r, floor) for r in job.requirements)
         stages = [scales.stage(requirements, seed=0)]
         verdicts = stages[0].verdicts
         suspects = tuple(v.requirement for v in verdicts if v.outcome == "broken" and is_cost(v.requirement))
@@ -55,7 +58,7 @@ def gate(job: GateJob, progress: Progress = silent) -> GateReport:
         stages=tuple(stages),
         verdicts=tuple(_in_the_users_words(v, job.requirements) for v in verdicts),
         undecided=job.undecided,
-        noise_floor=job.noise_floor,
+        noise_floor=floor,
         unlike=scales.unlike,
         notes=tuple(_notes(scales, stages, suspects)),
         command=job.command,
@@ -67,6 +70,8 @@ def gate(job: GateJob, progress: Progress = silent) -> GateReport:
     if job.out is not None:
         with RunFolder(job.out) as folder:
             folder.append(report)
+    if job.history:
+        _remember(report)
     return report
 
 
@@ -114,8 +119,37 @@ def _check_words(job: GateJob) -> None:
         raise InvalidInput(
             f"the baseline comes first: steelyard gate {job.candidate} --against {job.baseline} judges {job.baseline.name} by that file"
         )
-    if job.noise_floor < 0 or not math.isfinite(job.noise_floor):
+    if job.noise_floor is not None and not 0 <= job.noise_floor < math.inf:
         raise InvalidInput(f"a noise floor is a log-ratio from 0 on, such as 0.01; got {job.noise_floor}")
+
+
+def _floor(job: GateJob, scales: Scales) -> float:
+    """The log-ratio that this machine "finds" between a model and itself; 0 where that is not known or does not apply."""
+    if job.noise_floor is not None:
+        return job.noise_floor
+    if scales.why_stored or not job.history:
+        return 0.0
+    known = [r.log_ratio for r in read_controls(environment().machine) if r.kind == "models"]
+    return math.log1p(noise_floor(known) or 0.0)
+
+
+def _remember(report: GateReport) -> None:
+    """The control of the first stage, in the machine's history."""
+    found = report.stages[0].comparison
+    if found is None or report.environment is None:
+        return
+    readings = log_ratios(found, "control")
+    append_control(
+        ControlReading(
+            machine=report.environment.machine,
+            kind="models",
+            log_ratio=float(readings.mean()),
+            spread=float(log_ratios(found, "candidate").std(ddof=1)),
+            rounds=len(readings),
+            slots=found.seconds.shape[1],
+            time=report.time,
+        )
+    )
 
 
 def _above_the_floor(requirement: Requirement, floor: float) -> Requirement:

@@ -15,7 +15,11 @@ __all__ = ["GateJob", "is_cost", "is_time"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateJob:
-    """What a gate is asked. `noise_floor` is a log-ratio: no limit on a ratio of times is set closer to 1."""
+    """What a gate is asked.
+
+    ``noise_floor`` is a log-ratio: no limit on a ratio of times is set closer to 1. None takes it from the machine's
+    history of A/A controls, which a gate also adds to; ``history=False`` leaves that alone.
+    """
 
     baseline: Path
     candidate: Path
@@ -25,7 +29,8 @@ class GateJob:
     stored: bool = False  # do not measure, though both could be run
     allow_unlike_machines: bool = False
     undecided: Literal["pass", "fail"] = "pass"
-    noise_floor: float = 0.0
+    noise_floor: float | None = None
+    history: bool = True
     out: Path | None = None
     limits: Limits = field(default_factory=Limits)
     command: tuple[str, ...] = ()

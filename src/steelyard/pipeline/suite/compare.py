@@ -58,7 +58,8 @@ def _compared(first: _Read, second: _Read, band: float, level: float, *, allow: 
         raise InvalidInput(
             f"{first[0]} and {second[0]} have no cell in common that both could read: run the same suite twice"
         )
-    claims = [claim for key in common for claim in _claims(cells[0][key], cells[1][key], band)]
+    judged = {(c.model, c.data, c.engine): key for key in reversed(common) for c in (cells[0][key],)}.values()
+    claims = [c for key in common for c in _claims(cells[0][key], cells[1][key], band, quality=key in judged)]
     changes, contrasts = _judged(claims, level)
     return SuiteChange(
         first=str(first[0]),
@@ -91,7 +92,8 @@ def latency_of(cell: SuiteCell) -> Sample | Unavailable:
     return cell.measured.get("latency_s", batch=cell.batch)
 
 
-def _claims(first: SuiteCell, second: SuiteCell, band: float) -> Iterator[_Claim | CellChange]:
+def _claims(first: SuiteCell, second: SuiteCell, band: float, *, quality: bool) -> Iterator[_Claim | CellChange]:
+    """Latency, and once for all batch sizes of one engine accuracy."""
     times = latency_of(first), latency_of(second)
     missing = next((t for t in times if isinstance(t, Unavailable)), None)
     if missing is not None:
@@ -100,7 +102,7 @@ def _claims(first: SuiteCell, second: SuiteCell, band: float) -> Iterator[_Claim
         yield _latency(first.key, *(_process_logs(t) for t in times if isinstance(t, Sample)), band=band)
     assert first.measured is not None
     assert second.measured is not None
-    if first.measured.on("test") is not None or second.measured.on("test") is not None:
+    if quality and (first.measured.on("test") is not None or second.measured.on("test") is not None):
         yield _accuracy(first.key, first.measured, second.measured, second.labels)
 
 
@@ -208,14 +210,25 @@ def _unlike(first: Suite, second: Suite) -> str:
 
 
 def _notes(first: _Read, second: _Read, common: Sequence[str]) -> Iterator[str]:
-    """Cells that one side lacks, with the reason where there is one, and versions that changed."""
-    for here, there in ((first, second), (second, first)):
-        reasons = {c.key: c.refusal.reason for c in here[2] if c.refusal is not None}
-        for key in dict.fromkeys((*here[1].cells, *there[1].cells)):
-            if key not in common and (key in reasons or key not in {c.key for c in here[2]}):
-                yield f"{key} is not compared: {here[0]} {reasons.get(key, 'does not hold it')}"
+    """Cells that are not compared, with the reasons, and versions that changed."""
+    missing: dict[str, list[str]] = {}
+    for key in dict.fromkeys((*first[1].cells, *second[1].cells)):
+        if key not in common:
+            reason = "; ".join(dict.fromkeys(filter(None, (_lacks(read, key) for read in (first, second)))))
+            missing.setdefault(reason, []).append(key)
+    for reason, keys in missing.items():
+        more = f" and {len(keys) - 1} more are" if len(keys) > 1 else " is"
+        yield f"{keys[0]}{more} not compared: {reason}"
     one, other = first[1].environment.packages, second[1].environment.packages
     changed = [f"{n} {one[n]} to {other[n]}" for n in sorted(one.keys() & other.keys()) if one[n] != other[n]]
     if changed:
         yield f"versions changed between the two: {', '.join(changed)}"
     yield "the two were read at other times: what the machine did in between is in every ratio"
+
+
+def _lacks(read: _Read, key: str) -> str:
+    """Why a suite does not hold a cell; empty where it does."""
+    cell = next((c for c in read[2] if c.key == key), None)
+    if cell is None:
+        return f"{read[0]} does not hold it"
+    return "" if cell.refusal is None else f"{read[0]}: {cell.refusal.reason}"
