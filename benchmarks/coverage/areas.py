@@ -276,7 +276,8 @@ SECTIONS = (
         text=(
             "Five classes of 40, 30, 15, 10 and 5 %, each against the rest; scores of an example's classes correlate by a half. "
             "Each class's area and average precision are binormal, so the truth is known. The smallest class has 5, 15, 50 and 150 "
-            "examples; below about 40 in the smallest class both promise too much, and the tool says too few for the macro AUC."
+            "examples. Each class keeps its own interval, and they are joined with their correlations; below 5 in the smallest class the "
+            "tool says too few."
         ),
         header=("n", "true AUC", "true average precision", "macro AUC", "macro average precision"),
         rows=macro_rows,

@@ -128,8 +128,7 @@ SECTIONS = (
             "200 draws. Where a class has few examples it can be absent from the sample or all right in it, and no resampling "
             "knows of what it did not see. Macro-F1 and weighted F1 hold, 0.93 to 0.98, where the smallest class is expected to have "
             "10 examples or more, but for 0.89 where there is a tenth of an error in all to be seen; balanced accuracy needs 40 in "
-            "the smallest class, and with two of them it falls to 0.71. MCC of many classes is covered too often, because its "
-            "effective size is never more than the number of examples."
+            "the smallest class, and with two of them it falls to 0.71."
         ),
         header=("task", "n", "macro-F1", "weighted F1", "balanced accuracy", "MCC", "plain percentile", "mean width"),
         rows=table_rows,

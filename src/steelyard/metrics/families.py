@@ -218,6 +218,15 @@ def even_classes(counts: Margins) -> float:
     return float(len(sizes) ** 2 / np.sum(1 / sizes))
 
 
+def always_wrong(counts: Margins) -> float:
+    """Matthews' correlation of answers to k classes of equal size that are all wrong, evenly: ``-1 / (k - 1)``.
+
+    From there to 1 it is the accuracy of even answers to even classes, and its interval is then Wilson's.
+    """
+    classes = int(np.count_nonzero((counts.actual > 0) | (counts.predicted > 0)))
+    return -1 / max(1, classes - 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
     """A metric of the confusion table; `trials` says how many examples a score without spread stands on."""
@@ -231,6 +240,7 @@ class Table:
     least: int = 0  # examples of the smallest class below which the interval's coverage was not shown
     low: float = 0.0
     high: float = 1.0
+    origin: Callable[[Margins], float] | None = None  # where Wilson's share starts; at the low end of the range
 
     def value(self, on: Evidence) -> float:
         found = float(self.statistic(on.margins))
@@ -239,11 +249,13 @@ class Table:
         return found
 
     def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
-        share = self._share(self.value(on))
-        size = self._size(on, share)
-        low, high = wilson(min(1.0, max(0.0, share)) * size, size, level)
-        reach = self.high - self.low
-        return self.low + reach * low, self.low + reach * high, self._method(on)
+        value = self.value(on)
+        start = self._start(on, value)
+        reach = self.high - start
+        share = min(1.0, max(0.0, (value - start) / reach))
+        size = self._size(on, share, reach)
+        low, high = wilson(share * size, size, level)
+        return start + reach * low, start + reach * high, self._method(on)
 
     def drop(self, of: Pair) -> Drop:
         b, c, size = self._discordance(of)
@@ -265,15 +277,17 @@ class Table:
         value = self.value(of.before) - self.value(of.after)
         return Drop(value=value, interval=ends, p_value=p_value, needed=needed, method=self._paired_method(of))
 
-    def _share(self, value: float) -> float:
-        return (value - self.low) / (self.high - self.low)
+    def _start(self, on: Evidence, value: float) -> float:
+        """Where the value is a share from; values below the origin are shares of the whole range."""
+        start = self.low if self.origin is None else self.origin(on.margins)
+        return start if value >= start else self.low
 
-    def _size(self, on: Evidence, share: float) -> float:
+    def _size(self, on: Evidence, share: float, reach: float) -> float:
         """The number of examples in Wilson's interval: counted, or effective."""
         most = self.trials(on.margins)
         if self.share and on.examples.clusters is None:
             return most
-        variance = _variance(on.draws(self.statistic)) / (self.high - self.low) ** 2
+        variance = _variance(on.draws(self.statistic)) / reach**2
         if variance == 0 or not 0 < share < 1:
             return _clustered_size(most, on.examples)
         return min(float(on.cells.n), share * (1 - share) / variance)

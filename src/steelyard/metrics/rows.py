@@ -18,7 +18,7 @@ from steelyard.metrics import calibration, language, losses, multilabel, ranking
 from steelyard.metrics import classification as c
 from steelyard.metrics.areas import Auc, AveragePrecision, CalibrationGap, MacroAuc, MacroAveragePrecision
 from steelyard.metrics.examples import Examples
-from steelyard.metrics.families import Family, Sums, Table, all_examples
+from steelyard.metrics.families import Family, Sums, Table, all_examples, always_wrong
 from steelyard.records import Task
 from steelyard.stats.bootstrap import Margins, TableStatistic
 from steelyard.stats.sums import Scale, Value, mean, mean_terms, sums
@@ -103,7 +103,9 @@ _CLASSES = (
     Metric(
         name="mcc",
         title="Matthews correlation",
-        family=Table(name="mcc", statistic=c.matthews, trials=all_examples, low=-1.0, why=_ONE_CLASS),
+        family=Table(
+            name="mcc", statistic=c.matthews, trials=all_examples, low=-1.0, origin=always_wrong, why=_ONE_CLASS
+        ),
         unit="",
         low=-1.0,
         undefined=_ONE_CLASS,

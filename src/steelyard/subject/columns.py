@@ -377,7 +377,7 @@ class _Arrow(Table):
         if isinstance(one, pa.ChunkedArray):
             one = one.chunk(0)
         levels = [str(word) for word in one.dictionary.to_pylist()]
-        codes: Codes = np.from_dlpack(one.indices.fill_null(len(levels)) if one.null_count else one.indices)
+        codes: NDArray[Any] = np.from_dlpack(one.indices.fill_null(len(levels)) if one.null_count else one.indices)
         names = [*levels, ""]  # which may repeat: a missing word and an empty one are both empty
         used = np.flatnonzero(_used(codes, len(names)))
         if len(used) == len(levels) and not one.null_count:
