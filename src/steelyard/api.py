@@ -43,6 +43,7 @@ __all__ = [
     "optimize",
     "parse_budget",
     "parse_share",
+    "profile",
     "render_report",
     "run_suite",
     "save_baseline",
@@ -209,6 +210,42 @@ def benchmark(
         words=asked.words,
     )
     return Result(folder=folder, records=run(job, asked, progress))
+
+
+def profile(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    batch: int = 1,
+    trace: str | Path | None = None,
+    device: str = "cpu",
+    budget: str | float = "20s",
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    **options: Scalar,
+) -> Result:
+    """Where the time of one inference goes: operators, layers on the roofline, a trace for Perfetto, findings.
+
+    ``trace`` is the file for the trace (``trace.json`` in the run folder). With ``data``, how fast it comes is measured too.
+    ``device`` is for PyTorch models: ``cuda`` where there is such a device.
+    """
+    from steelyard.pipeline.profile import Profiling
+    from steelyard.pipeline.profile import profile as run
+
+    folder = _folder(source, out, "-profile")
+    path = None if trace is None else Path(trace)
+    words = [] if batch == 1 else ["--batch", str(batch)]
+    words += [] if device == "cpu" else ["--device", device]
+    job = Job(
+        spec=_spec(source, data, weights, 0, options),
+        out=folder,
+        budget_s=parse_budget(budget),
+        limits=limits or Limits(),
+        words=tuple(words),
+    )
+    return Result(folder=folder, records=run(job, Profiling(batch=batch, trace=path, device=device), progress))
 
 
 def carbon(energy: Sample | float, *, region: str | None = None) -> Sample:

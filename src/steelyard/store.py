@@ -116,7 +116,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else that stands in the folder."""
-        for name in (RECORDS, "report.html", "workers.log"):
+        for name in (RECORDS, "report.html", "workers.log", "trace.json"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("baseline", "data", "artifacts", "best", "figures", "loadgen"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -15,6 +15,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "optimize": "Make a model faster, smaller and greener under requirements, and prove it.",
     "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
+    "profile": "Where the time goes: operators, layers on the roofline, a trace, findings.",
     "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
     "compare": "Is one faster than the other, slower or equivalent: models, Python functions or commands.",
     "gate": "May this change pass: a candidate judged against a baseline, for CI.",
@@ -32,6 +33,7 @@ _HOMES = {
     "compare": "steelyard.cli.compare",
     "evaluate": "steelyard.cli.evaluate",
     "gate": "steelyard.cli.gate",
+    "profile": "steelyard.cli.profile",
     "suite": "steelyard.cli.suite",
 }
 

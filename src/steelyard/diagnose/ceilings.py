@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steelyard.records import Ceiling, Floats, Profiled, Sample, Unavailable
-from steelyard.stats.roofline import Placed, Roof, place
+from steelyard.stats.roofline import Placed, Roof, between_s, place
 
 __all__ = ["ceilings"]
 
@@ -27,7 +27,7 @@ class _Case:
     profiled: Profiled
     roof: Roof
     placed: Placed
-    whole_s: float  # an inference without the profiler
+    whole_s: float  # the layers and what goes by between them
 
     @property
     def macs(self) -> Floats:
@@ -46,12 +46,9 @@ def ceilings(
     `rates` are readings ``throughput_per_s`` at several batch sizes, where they were taken. The gain of larger batches is one
     of throughput; the others are of latency too.
     """
-    case = _Case(
-        profiled=profiled,
-        roof=roof,
-        placed=place(profiled, roof, dispatch_s),
-        whole_s=float(np.median(profiled.plain_s)),
-    )
+    placed = place(profiled, roof, dispatch_s)
+    whole_s = float(placed.seconds.sum()) + between_s(profiled)
+    case = _Case(profiled=profiled, roof=roof, placed=placed, whole_s=whole_s)
     return (
         _narrower(case, "INT8 quantisation", "int8", 0.25),
         _narrower(case, "bf16", "bf16", 0.5),
@@ -123,11 +120,11 @@ def _engine(case: _Case) -> Ceiling:
     """An engine without overhead whose kernels reach the roof and fuse the rest into them."""
     technique, counted = "another engine", case.macs > 0
     least_s = float(np.sum(case.placed.least_s[counted]))
-    between_s = max(case.whole_s - float(np.sum(case.placed.seconds)), 0.0)
+    idle_s = max(case.whole_s - float(np.sum(case.placed.seconds)), 0.0)
     share = min(1.0, 1 - least_s / case.whole_s)
     words = (
         f"the layers' arithmetic and bytes need {least_s * 1e3:.3g} ms of {case.whole_s * 1e3:.3g} ms,"
-        f" {between_s / case.whole_s:.0%} goes by between operators"
+        f" {idle_s / case.whole_s:.0%} goes by between operators"
     )
     ceiling = max(1.0, case.whole_s / max(least_s, 1e-12)) if counted.any() else 1.0
     if case.profiled.engine not in ("eager", "torch"):
@@ -139,7 +136,7 @@ def _engine(case: _Case) -> Ceiling:
             helps=False,
             because=f"{words}; {case.profiled.engine} is an engine already, and another is tried rather than predicted",
         )
-    gain = case.whole_s / _in_an_engine(case, counted, between_s)
+    gain = case.whole_s / _in_an_engine(case, counted, idle_s)
     return Ceiling(
         technique=technique,
         share=max(0.0, share),
@@ -150,12 +147,12 @@ def _engine(case: _Case) -> Ceiling:
     )
 
 
-def _in_an_engine(case: _Case, counted: np.ndarray, between_s: float) -> float:
+def _in_an_engine(case: _Case, counted: np.ndarray, idle_s: float) -> float:
     """Seconds by the rules of thumb in `findings.EFFECTS`: a fifth of the overhead, 0.4 of the slack, 0.3 of the rest."""
     least_s, now = case.placed.least_s, case.placed.seconds
     ideal_s = float(np.sum(np.minimum(least_s, now)[counted]))
     slack_s = float(np.sum(now[counted])) - ideal_s
-    return ideal_s + 0.4 * slack_s + FUSED * float(np.sum(now[~counted])) + 0.2 * between_s
+    return ideal_s + 0.4 * slack_s + FUSED * float(np.sum(now[~counted])) + 0.2 * idle_s
 
 
 def _batching(case: _Case, rates: Sequence[Sample | Unavailable]) -> Ceiling:
@@ -168,8 +165,9 @@ def _batching(case: _Case, rates: Sequence[Sample | Unavailable]) -> Ceiling:
     best = _best(rates)
     if best is not None:
         rate, size = best
-        gain = rate * case.whole_s / case.profiled.batch
-        words = f"batch {size} was measured: {rate:.3g} examples/s, {case.profiled.batch / case.whole_s:.3g} at {case.profiled.batch}"
+        now = case.profiled.batch / float(np.median(case.profiled.plain_s))
+        gain = rate / now
+        words = f"batch {size} was measured: {rate:.3g} examples/s, {now:.3g} at {case.profiled.batch}"
     else:
         gain = case.whole_s / max(case.whole_s - held, 1e-12)
         words = f"reading weights takes at least {held * 1e3:.2g} ms of {case.whole_s * 1e3:.3g} ms"

@@ -17,6 +17,7 @@ them afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,7 +26,7 @@ from steelyard.counts.macs import canonical
 from steelyard.diagnose.ceilings import ceilings
 from steelyard.diagnose.surroundings import surroundings
 from steelyard.probe.peaks import best
-from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Step, Unavailable
+from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Scalar, Step, Unavailable
 from steelyard.stats.roofline import SMALL_CALL, Roof, Traffic, place, roof_of
 
 __all__ = ["BUILD_MINUTES", "EFFECTS", "Effect", "diagnose"]
@@ -42,6 +43,7 @@ class Effect:
     other: float = 1.0
     dtype: DataType = "fp32"
     bytes: float = 1.0  # of the counted operators: weights and activations in the new type
+    macs: float = 1.0  # share of the work that is left
     engine: bool = False  # takes the place of PyTorch's eager execution
 
 
@@ -55,6 +57,9 @@ EFFECTS: Mapping[str, Effect] = {
     "quantize_static": Effect(dtype="int8", bytes=0.25, overhead=1.3),  # quantising and back are operators too
     "quantize_dynamic": Effect(dtype="int8", bytes=0.3, overhead=1.2),  # inputs are quantised at every call
     "nncf_int8": Effect(dtype="int8", bytes=0.25, overhead=1.2),
+    "prune": Effect(macs=0.5, other=0.7),  # half of the products are 0.7 of the channels on either side
+    "factorise": Effect(macs=0.6, overhead=1.3),  # two layers in the place of one
+    "sparsify": Effect(),
 }
 
 # Minutes to build a candidate by each step, and to weigh it once; `cost_hints` takes their place where known.
@@ -68,6 +73,9 @@ BUILD_MINUTES: Mapping[str, float] = {
     "quantize_static": 0.5,
     "quantize_dynamic": 0.2,
     "nncf_int8": 0.8,
+    "prune": 3.0,
+    "factorise": 3.0,
+    "sparsify": 3.0,
     "weigh": 0.3,
 }
 
@@ -86,8 +94,9 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Name what bounds the baseline, and predict each plan.
 
-    Reads ``latency_s`` at batch 1, ``macs``, ``moved_bytes``, ``operator_calls`` (of the whole model, else the sum over
-    operators), ``operator_macs`` and ``operator_s`` from the baseline, and the quantities of `steelyard.probe.peaks`.
+    Reads ``latency_s`` at batch 1 (at the profile's, where there is one), ``macs``, ``moved_bytes``, ``operator_calls`` (of
+    the whole model, else the sum over operators), ``operator_macs`` and ``operator_s`` from the baseline, and the quantities
+    of `steelyard.probe.peaks`.
     The first finding is ``compute-bound``, ``memory-bound``, ``dispatch-bound`` or ``under-utilised``, its evidence, and a
     prediction for each plan, those that gain most per minute first and the hopeless ones last; or ``undiagnosed``, saying
     what is missing. Findings about what surrounds the model follow, where there is reason (`surroundings`).
@@ -168,7 +177,8 @@ class _Parts:
 def _take_apart(
     baseline: Measurement, peaks: Sequence[Sample | Unavailable], profiled: Profiled | None = None
 ) -> _Parts | Unavailable:
-    needed = [baseline.get("latency_s", batch=1), baseline.get("macs"), baseline.get("moved_bytes")]
+    batch = 1 if profiled is None else profiled.batch
+    needed = [baseline.get("latency_s", batch=batch), baseline.get("macs"), baseline.get("moved_bytes")]
     needed += [_peak(peaks, "gemm_fp32_flops"), _peak(peaks, "copy_bandwidth_bytes_per_s")]
     lacking = next((reading for reading in needed if isinstance(reading, Unavailable)), None)
     if lacking is not None:
@@ -178,13 +188,13 @@ def _take_apart(
     assert roof is not None  # its peaks are there
     if not macs.value > 0:
         return Unavailable(quantity="macs", reason="no operator with multiply-accumulates was counted")
-    flops = 2 * macs.value
+    flops = 2 * macs.value * batch
     compute_s = flops / roof.flops_per_s["fp32"] if profiled is None else _compute_s(profiled, roof, flops)
     return _split(baseline, peaks, latency.value, flops, moved.value, compute_s, roof.traffic)
 
 
 def _compute_s(profiled: Profiled, roof: Roof, flops: float) -> float:
-    """Least time of the arithmetic of one example, each layer at the peak of its own data type."""
+    """Least time of the arithmetic, each layer at the peak of its own data type."""
     placed = place(profiled, roof)
     seen = float(placed.flops.sum())
     return flops * float(placed.compute_s.sum()) / seen if seen > 0 else flops / roof.flops_per_s["fp32"]
@@ -354,7 +364,8 @@ def _on_convolutions(parts: _Parts, factor: float) -> float:
 def _ideal_s(parts: _Parts, plan: Plan) -> float:
     """The least time in the plan's data types: the part of the work that a step converts, and the rest as it was."""
     changed = [step for step in plan.steps if _effect(step).dtype != "fp32"]
-    return parts.ideal_s * _least(parts, changed[-1]) if changed else parts.ideal_s
+    left_s = parts.ideal_s * math.prod(_effect(step).macs for step in plan.steps)
+    return left_s * _least(parts, changed[-1]) if changed else left_s
 
 
 def _least(parts: _Parts, step: Step) -> float:
@@ -374,12 +385,23 @@ def _effect(step: Step) -> Effect:
     effect = EFFECTS.get(step.name, Effect())
     if step.name == "openvino" and dict(step.options).get("precision") == "bf16":
         return Effect(overhead=effect.overhead, slack=effect.slack, other=0.25, dtype="bf16", bytes=0.5, engine=True)
+    if step.name == "prune":
+        return _pruned(dict(step.options))
     return effect
+
+
+def _pruned(options: Mapping[str, Scalar]) -> Effect:
+    """Channels go on both sides of a product: what is left of them is the square root of what is left of the work."""
+    ratio = options.get("ratio")
+    macs = float(options.get("macs") or EFFECTS["prune"].macs) if ratio is None else (1 - float(ratio)) ** 2
+    return Effect(macs=macs, other=math.sqrt(macs))
 
 
 def _why_not(parts: _Parts, step: Step) -> str:
     """Why a step will not help here; empty if it may."""
     convolution, matmul = parts.share_of("convolution"), parts.share_of("matmul")
+    if step.name == "sparsify":
+        return "the engines here multiply zeros like any other number, and files store them: neither faster nor smaller"
     if step.name == "channels_last" and convolution == 0:
         return "channels-last is a layout for convolutions, and this model has none"
     if step.name == "quantize_dynamic" and matmul < _LITTLE:

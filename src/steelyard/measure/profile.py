@@ -23,12 +23,14 @@ from steelyard.errors import SteelyardError
 from steelyard.measure.trace import Count, Span
 from steelyard.measure.worker import Worker
 from steelyard.probe.monitor import Monitor
-from steelyard.records import Contract, LayerTime, Profiled, Sample
+from steelyard.records import Contract, LayerTime, Profiled, Sample, Scalar, Unavailable
 from steelyard.subject.contract import prepare
 from steelyard.subject.engines import Profiling, Slice
 from steelyard.subject.splits import Split
 
 __all__ = ["PROFILER", "Profile", "Profiler", "data_rate", "join_counts", "layer_times"]
+
+Reading = Sample | Unavailable
 
 PROFILER = "steelyard.measure.profile:Profiler"
 
@@ -41,10 +43,10 @@ RATE_HZ = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Profile:
-    """What a `Profiler` gives back: the record, series with their times, and what a trace draws."""
+    """What a `Profiler` gives back: the record, further readings, and what a trace draws."""
 
     profiled: Profiled
-    series: tuple[Any, ...]
+    readings: tuple[Reading, ...]
     spans: tuple[Span, ...]
     counts: tuple[Count, ...]
 
@@ -58,9 +60,9 @@ class Profiler(Worker):
         spans: list[Span] = []
         with Monitor(rate_hz=RATE_HZ) as monitor:
             with _phase(spans, "load", origin):
-                self.load(folder, inputs)
+                loading = self.load(folder, inputs)
             with _phase(spans, "first call", origin):
-                self.first()
+                loading |= self.first()
             batch = self._runner.fixed_batch or batch
             example = self._batch(batch)
             with _phase(spans, "warm-up", origin):
@@ -77,11 +79,13 @@ class Profiler(Worker):
         count, notes = self._count(profiling, slices, batch)
         spans += _drawn(slices, np.concatenate([*trials, *profiled]), origin)
         weighed = _from_run(slices, sum(map(len, (*trials, profiled[0]))))
+        found = self._profiled(batch, plain, profiled, weighed, count, notes)
+        series = monitor.series()
         return Profile(
-            profiled=self._profiled(batch, plain, profiled, weighed, count, notes),
-            series=monitor.series(),
+            profiled=found,
+            readings=(*_readings(loading, found, count), *_operator_seconds(weighed, len(found.profiled_s)), *series),
             spans=tuple(spans),
-            counts=tuple(_counters(monitor.series())),
+            counts=tuple(_counters(series)),
         )
 
     def _turns(
@@ -196,6 +200,55 @@ def _by_operator(count: MacCount) -> dict[str, int]:
     for layer in count.layers:
         grouped[canonical(layer.operator)] += layer.macs
     return dict(grouped)
+
+
+# --- readings ----------------------------------------------------------------------------------------
+
+
+def _readings(loading: Mapping[str, float], found: Profiled, count: MacCount) -> Iterator[Reading]:
+    """Loading, latency at the profiled batch size, throughput there, and what was counted."""
+    for name, value in loading.items():
+        yield _one(name, "s" if name.endswith("_s") else "byte", [value])
+    at: dict[str, Scalar] = {"batch": found.batch}
+    yield _one("latency_s", "s", found.plain_s, at)
+    yield _one("throughput_per_s", "1/s", found.batch / found.plain_s, at)
+    if not count.layers:
+        yield Unavailable(
+            quantity="macs", reason=(*found.notes, "no operator with multiply-accumulates was counted")[0]
+        )
+        return
+    for sample in count.samples():
+        each = found.batch if sample.quantity in ("macs", "operator_macs") else 1  # of one example
+        yield replace(sample, values=sample.values / each)
+    yield _one("macs_coverage", "fraction", [_coverage(found)])
+    if found.device == "cpu":
+        yield Unavailable(quantity="transfer_s", reason="one process on the processor moves nothing between devices")
+
+
+def _coverage(found: Profiled) -> float:
+    """The share of the layers' time in those whose MACs were counted."""
+    times = np.array([float(np.median(row.seconds)) for row in found.layers])
+    counted = np.array([row.macs > 0 for row in found.layers])
+    return float(times[counted].sum() / max(times.sum(), 1e-12))
+
+
+def _operator_seconds(slices: Iterable[Slice], runs: int) -> Iterator[Sample]:
+    """Each operator's own seconds in each inference, those that take longest first."""
+    found: dict[str, list[Slice]] = defaultdict(list)
+    for one in slices:
+        if one.kind == "operator" and one.self_s > 0:
+            found[one.name].append(one)
+    for name, parts in sorted(found.items(), key=lambda item: -sum(s.self_s for s in item[1])):
+        where: dict[str, Scalar] = {"operator": name}
+        seconds = np.bincount([s.run for s in parts], weights=[s.self_s for s in parts], minlength=runs)
+        yield _one("operator_s", "s", seconds, where)
+        yield _one("operator_calls", "count", [round(len(parts) / runs)], where)
+
+
+def _one(quantity: str, unit: str, values: Any, conditions: Mapping[str, Scalar] | None = None) -> Sample:
+    return Sample(
+        quantity=quantity, unit=unit, values=np.asarray(values, dtype=np.float64), conditions=conditions or {}
+    )
 
 
 # --- layers ----------------------------------------------------------------------------------------

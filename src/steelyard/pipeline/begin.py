@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from steelyard import __version__
 from steelyard.metrics.table import find, quality
 from steelyard.pipeline.job import Job, Progress
@@ -9,14 +11,21 @@ from steelyard.pipeline.prepare import Prepared
 from steelyard.probe.carbon import grid, named_region
 from steelyard.probe.host import environment
 from steelyard.probe.peaks import measure_peaks
-from steelyard.records import Run, Task
+from steelyard.records import Run, Sample, Task, Unavailable
 from steelyard.store import RunFolder
 
 __all__ = ["begin"]
 
 
-def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progress: Progress) -> Run:
-    """Measure this machine's ceilings and write the run's first record."""
+def begin(
+    job: Job,
+    prepared: Prepared,
+    folder: RunFolder,
+    command: str,
+    progress: Progress,
+    peaks: Callable[[], tuple[Sample | Unavailable, ...]] = measure_peaks,
+) -> Run:
+    """Measure this machine's ceilings by `peaks` and write the run's first record."""
     _check_classes(job, prepared.baseline.contract.labels)
     region = named_region(job.region)
     progress("measuring this machine's ceilings", 0.0)
@@ -27,7 +36,7 @@ def begin(job: Job, prepared: Prepared, folder: RunFolder, command: str, progres
         requirements=job.requirements,
         budget_s=job.budget_s,
         environment=environment(),
-        peaks=measure_peaks(),
+        peaks=peaks(),
         splits=prepared.sizes,
         split_method=prepared.method,
         overlaps=prepared.overlaps,

@@ -25,7 +25,7 @@ from steelyard.records import Sample, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PEAKS", "best", "measure_peaks"]
+__all__ = ["PEAKS", "best", "measure_accelerator_peaks", "measure_peaks"]
 
 PEAKS = (
     "gemm_fp32_flops",
@@ -84,6 +84,68 @@ def measure_peaks(seconds: float = 2.0, *, threads: int | None = None) -> tuple[
         rates = _take_turns(probes, seconds)
     measured = [_sample(probe, values) for probe, values in zip(probes, rates, strict=True)]
     return tuple(_fastest(quantity, measured) for quantity in PEAKS)
+
+
+def measure_accelerator_peaks(device: str, seconds: float = 2.0) -> tuple[Sample | Unavailable, ...]:
+    """The same ceilings of a CUDA device, timed by CUDA events: products of 4096 a side and copies of 256 MiB.
+
+    ``dispatch_s`` is the processor's time for launching one operator. Reading alone and the cache are not measured there.
+    Where there is no such device all are `Unavailable` with the reason.
+    """
+    torch = _torch()
+    if torch is None or not torch.cuda.is_available():
+        reason = f"no CUDA device {device!r}: PyTorch finds no accelerator here"
+        return tuple(Unavailable(quantity=quantity, reason=reason) for quantity in PEAKS)
+    works = _device_works(torch, device)
+    with torch.inference_mode():
+        rates = {name: _device_rates(torch, amount, work, seconds / len(works)) for name, amount, work in works}
+    host = {probe.quantity: _sample(probe, _repeat(probe, 0.2)) for probe in _dispatch()}
+    missing = "not measured on an accelerator"
+    return tuple(
+        _device_sample(quantity, rates[quantity], device)
+        if quantity in rates
+        else host.get(quantity, Unavailable(quantity=quantity, reason=missing))
+        for quantity in PEAKS
+    )
+
+
+_DEVICE_SIDE = 4096
+_DEVICE_BYTES = 256 << 20
+
+
+def _device_works(torch: Any, device: str) -> list[tuple[str, float, Work]]:
+    """Quantity, amount and work of each probe of a device."""
+    works: list[tuple[str, float, Work]] = []
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.rand(_DEVICE_SIDE, _DEVICE_SIDE, device=device, dtype=dtype)
+        works.append((f"gemm_{name}_flops", 2.0 * _DEVICE_SIDE**3, partial(torch.mm, a, a)))
+    whole = torch.randint(-127, 127, (_DEVICE_SIDE, _DEVICE_SIDE), device=device, dtype=torch.int8)
+    works.append(("gemm_int8_flops", 2.0 * _DEVICE_SIDE**3, partial(torch._int_mm, whole, whole.t().contiguous().t())))
+    source = torch.ones(_DEVICE_BYTES // 4, device=device)
+    works.append(("copy_bandwidth_bytes_per_s", 2.0 * _DEVICE_BYTES, torch.empty_like(source).copy_.__get__(source)))
+    return works
+
+
+def _device_rates(torch: Any, amount: float, work: Work, seconds: float) -> list[float]:
+    """Amounts per second of single repetitions, by events that the device itself stamps."""
+    work()
+    torch.cuda.synchronize()
+    rates: list[float] = []
+    end = time.perf_counter() + seconds
+    while not rates or time.perf_counter() < end:
+        begin, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        work()
+        done.record()
+        torch.cuda.synchronize()
+        rates.append(amount / (begin.elapsed_time(done) / 1e3))
+    return rates
+
+
+def _device_sample(quantity: str, rates: list[float], device: str) -> Sample:
+    unit = "byte/s" if "bytes" in quantity else "FLOP/s"
+    note = f"by PyTorch on {device}, CUDA events; the best reading counts"
+    return Sample(quantity=quantity, unit=unit, values=np.array(rates), note=note)
 
 
 def best(peak: Sample) -> float:
@@ -156,6 +218,11 @@ def _sides(*instructions: str) -> tuple[int, ...]:
     return _SIDES if set(instructions) & set(environment(()).instruction_sets) else (_SMALL,)
 
 
+def _emulated(sides: Sequence[int], dtype: str) -> str:
+    """Words for a data type that the processor has no instructions for: its rate is then that of an emulation."""
+    return "" if sides == _SIDES else f" without {dtype} instructions"
+
+
 def _fp32() -> _Probe:
     torch = _torch()
     if torch is None:
@@ -169,7 +236,7 @@ def _bf16() -> list[_Probe]:
         return []
     sides = _sides("avx512_bf16", "amx_bf16", "bf16")
     works = [_torch_product(torch, torch.rand(n, n).bfloat16()) for n in sides]
-    return [_products("gemm_bf16_flops", "PyTorch", works, sides)]
+    return [_products("gemm_bf16_flops", f"PyTorch{_emulated(sides, 'bf16')}", works, sides)]
 
 
 def _int8(threads: int) -> list[_Probe]:
@@ -179,7 +246,8 @@ def _int8(threads: int) -> list[_Probe]:
         "ONNX Runtime MatMulInteger": (_onnx_int8(threads), _SIDES),
         "torch._int_mm": (_torch_int8(sides), sides),
     }
-    return [_products("gemm_int8_flops", by, works, sides) for by, (works, sides) in engines.items() if works]
+    said = _emulated(sides, "int8")
+    return [_products("gemm_int8_flops", by + said, works, own) for by, (works, own) in engines.items() if works]
 
 
 def _torch() -> Any:

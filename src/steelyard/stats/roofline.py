@@ -14,7 +14,7 @@ import numpy as np
 
 from steelyard.records import Floats, Profiled, Sample, Unavailable
 
-__all__ = ["Placed", "Roof", "Traffic", "layer_seconds", "place", "roof_of"]
+__all__ = ["Placed", "Roof", "Traffic", "between_s", "layer_seconds", "place", "roof_of"]
 
 _DTYPES = ("fp32", "bf16", "fp16", "int8")
 SMALL_CALL = 20  # an operator that takes fewer dispatches' worth of time is mostly fixed cost
@@ -93,11 +93,23 @@ def layer_seconds(profiled: Profiled) -> Floats:
     """Seconds of each layer in an inference ``(layers,)``: medians over the runs.
 
     The profiler slows what it watches. Where the layers together take longer than an inference without it, all are scaled
-    down to that; their shares stay. Where they take less, the rest is what goes on between operators.
+    down to that; their shares stay. Where they take less, `between_s` says what goes on between operators.
     """
     seconds = np.array([float(np.median(row.seconds)) for row in profiled.layers])
     total, plain = float(seconds.sum()), float(np.median(profiled.plain_s))
     return seconds * (plain / total) if total > plain else seconds
+
+
+def between_s(profiled: Profiled) -> float:
+    """Seconds of an inference that go by between its layers: the median over the profiled ones.
+
+    Together with the layers never more than an inference without the profiler takes, which works between operators too. It
+    may be less: on a busy machine whole inferences hold waits that the median of no single layer shows.
+    """
+    spent = np.sum([row.seconds for row in profiled.layers], axis=0) if profiled.layers else 0.0
+    seen = float(np.median(profiled.profiled_s - spent))
+    room = float(np.median(profiled.plain_s)) - float(layer_seconds(profiled).sum())
+    return max(0.0, min(seen, room))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
