@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from steelyard.measure.process import Child, Limits
 from steelyard.measure.turns import WORKER
 from steelyard.metrics.classification import probabilities
 from steelyard.probe.host import environment
+from steelyard.probe.monitor import Monitor
 from steelyard.records import Contract, Environment, Measurement, Predictions, Sample, Scalar, Unavailable
 from steelyard.stats.changepoint import steady_from
 from steelyard.store import read_calibration
@@ -42,6 +43,7 @@ class WeighSettings:
     split: str | None = None
     evaluate_batch: int = 64
     count: bool = True  # parameters and MACs
+    monitor_hz: float = 0.0  # how often the machine is looked at during the timed run; 0: never
 
 
 def weigh(
@@ -81,8 +83,8 @@ def weigh_in(
     say("timing")
     host = host or environment()
     warm = child.call("warm", batch=1, seconds=settings.warm_s)
-    run = sustain(child, settings.latency_s)
-    readings += _timing(warm, run)
+    run, watched = _sustained(child, settings)
+    readings += [*_timing(warm, run), *watched]
     readings += _operators(child, settings.operator_runs)
     if settings.count:
         say("counting")
@@ -160,6 +162,15 @@ def _check_parity(child: Child, artifact: Artifact) -> None:
             f"reloaded in a clean process, its outputs differ by up to {difference:.2g} from the model it was saved from "
             f"(allowed {allowed:.2g})",
         )
+
+
+def _sustained(child: Child, settings: WeighSettings) -> tuple[Sustained, Sequence[Reading]]:
+    """The timed run, and what the machine did meanwhile."""
+    if not settings.monitor_hz:
+        return sustain(child, settings.latency_s), ()
+    with Monitor(child.pid, rate_hz=settings.monitor_hz) as monitor:
+        run = sustain(child, settings.latency_s)
+    return run, monitor.series()
 
 
 def _timing(warm: NDArray[np.float64], run: Sustained) -> Iterable[Reading]:

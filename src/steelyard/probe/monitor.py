@@ -21,12 +21,10 @@ from steelyard.probe.gpu import Gpu, open_gpus
 from steelyard.probe.host import load_now
 from steelyard.records import Floats, Sample, Scalar, Unavailable
 
-__all__ = ["Channel", "Monitor", "Source", "machine_sources", "monitor_flags", "resident_source"]
+__all__ = ["Channel", "Monitor", "Source", "machine_sources", "resident_source"]
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_CLOCK_DROP = 0.05
-_STEAL = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,21 +123,6 @@ class Monitor:
             due = max(due + self._step_s, self.elapsed_s)
 
 
-def monitor_flags(readings: Sequence[Sample | Unavailable]) -> tuple[str, ...]:
-    """Reasons to doubt times taken meanwhile: steal, a CPU quota that bit, a clock that fell, a GPU that was slowed."""
-    series = [r for r in readings if isinstance(r, Sample)]
-    steal = [s for s in series if s.quantity == "steal_fraction"]
-    flags = [f"steal {float(s.values.mean()):.1%}" for s in steal if s.values.mean() > _STEAL]
-    flags += [f"throttled for {s.value:.2g} s" for s in series if s.quantity == "throttled_s" and s.value > 0]
-    falls = [(s, _fall(s.values)) for s in series if s.quantity in ("clock_hz", "gpu_clock_hz")]
-    flags += [f"{s.quantity.removesuffix('_hz')} fell by {fall:.0%}" for s, fall in falls if fall > _CLOCK_DROP]
-    slowed = [s for s in series if s.quantity == "gpu_slowed" and s.values.any()]
-    return (
-        *flags,
-        *(f"GPU {s.conditions['gpu']} slowed by its driver for {s.values.mean():.0%} of the run" for s in slowed),
-    )
-
-
 def machine_sources(pid: int, *, root: Path = Path("/"), nvml: object = None) -> list[Source | Unavailable]:
     """All that this machine shows about itself and about process `pid`."""
     return [
@@ -171,13 +154,6 @@ def _sample(channel: Channel, times: Floats, column: Floats) -> Sample:
 
 def _one(quantity: str, unit: str, value: float) -> Sample:
     return Sample(quantity=quantity, unit=unit, values=np.array([value]))
-
-
-def _fall(values: Floats) -> float:
-    """By how much the last third of a series lies below its first, as a share."""
-    third = max(1, len(values) // 3)
-    first, last = np.median(values[:third]), np.median(values[-third:])
-    return float(1 - last / first) if first > 0 else 0.0
 
 
 # --- sources -----------------------------------------------------------------------------------------

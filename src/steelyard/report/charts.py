@@ -26,6 +26,7 @@ from steelyard.records import (
 )
 from steelyard.report import derive, drawing, numbers, tables, theme
 from steelyard.report import energy as joules
+from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
 
 if TYPE_CHECKING:
@@ -373,13 +374,32 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
 
 
 def memory(records: RunRecords) -> alt.LayerChart | None:
-    """Peak memory of a fresh process, split into what stood before loading, what loading and what running added."""
-    import altair as alt
-
-    rows = [row for name, measurement in _models(records) for row in _memory_rows(name, measurement)]
+    """Peak memory by role where a process was taken apart; else what stood before loading, what loading and running added."""
+    models = _models(records)
+    rows = [row for name, measurement in models for row in _role_rows(name, measurement)]
+    if rows:
+        words = "Resident at the peak of a call, by who holds it; the tooltip says how well the roles add up."
+        return _memory_bars(rows, "Peak memory by role", words, _ROLE_COLOURS)
+    rows = [row for name, measurement in models for row in _memory_rows(name, measurement)]
     if not rows:
         return None
     parts = {"before load": theme.CONTROL, "loading adds": theme.CHOSEN, "running adds": theme.OTHERS[0]}
+    words = "Resident memory: before the model is loaded, added by loading, added by running one batch."
+    return _memory_bars(rows, "Memory of a fresh process", words, parts)
+
+
+_ROLE_COLOURS = {
+    "weights": theme.CHOSEN,
+    "activations": theme.OTHERS[0],
+    "workspace": theme.OTHERS[1],
+    "runtime": theme.CONTROL,
+    "freed": theme.OTHERS[2],
+}
+
+
+def _memory_bars(rows: Rows, title: str, words: str, colours: Mapping[str, str]) -> alt.LayerChart:
+    import altair as alt
+
     names = list(dict.fromkeys(r["model"] for r in rows))
     bars = (
         alt.Chart(drawing.data(rows))
@@ -388,16 +408,11 @@ def memory(records: RunRecords) -> alt.LayerChart | None:
             y=alt.Y("model:N", title=None, sort=names),
             x=alt.X("low:Q", title="memory, MB", axis=alt.Axis(format="~s")),
             x2="high:Q",
-            color=drawing.colour("part", parts, list(parts)),
+            color=drawing.colour("part", colours, list(colours)),
             tooltip=drawing.tips(model="model", part="part", memory="shown", total="total"),
         )
     )
-    return drawing.finish(
-        drawing.layered(bars),
-        "Memory of a fresh process",
-        "Resident memory: before the model is loaded, added by loading, added by running one batch.",
-        height=56 * len(names) + 20,
-    )
+    return drawing.finish(drawing.layered(bars), title, words, height=56 * len(names) + 20)
 
 
 def energy(records: RunRecords) -> alt.LayerChart | None:
@@ -639,6 +654,21 @@ def _operator_rows(samples: Sequence[Sample]) -> Rows:
         {"operator": name, "s": s, "shown": numbers.seconds(s), "share": f"{100 * s / total:.1f} %"}
         for name, s in shown
     ]
+
+
+def _role_rows(name: str, measurement: Measurement) -> Rows:
+    """The stack of every batch size, roles that could not be read left out."""
+    rows = []
+    for stack in roles.stacks(measurement):
+        start = 0.0
+        for role in roles.ROLE_WORDS:
+            size = stack.roles.get(role)
+            if isinstance(size, float):
+                ends = {"low": start / 1e6, "high": (start + size) / 1e6}
+                label = {"model": f"{name}, batch {stack.batch}", "part": role, "total": roles.stack_words(stack)}
+                rows.append({**label, **ends, "shown": numbers.size(size)})
+                start += size
+    return rows
 
 
 def _memory_rows(name: str, measurement: Measurement) -> Rows:

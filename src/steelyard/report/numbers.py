@@ -28,6 +28,7 @@ _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "FLOP/s": tuple((scale, f"{prefix}FLOP/s") for scale, prefix in _SI),
     "byte/s": tuple((scale, f"{name}/s") for scale, name in _BYTES),
     "1/s": tuple((scale, f"{prefix}/s") for scale, prefix in _SI),
+    "Hz": tuple((scale, f"{prefix}Hz") for scale, prefix in _SI),
     "fraction": ((0.01, "%"),),
     "ratio": ((1.0, "x"),),
 }

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.records import SCHEMA, Estimate, Measurement, Plan, RunRecords, Sample, Trial, Unavailable
-from steelyard.report import derive, energy, numbers, tables
+from steelyard.report import derive, energy, loads, memory, numbers, tables
 from steelyard.report.derive import Estimates
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "elsewhere_json",
     "estimate_json",
     "grids_table",
+    "machine_table",
     "measurement_table",
+    "memory_table",
     "power_table",
     "refusals_table",
     "summary_json",
@@ -100,6 +102,48 @@ def carbon_table(records: RunRecords) -> Table | None:
     pair = derive.compared(records)
     rows = energy.elsewhere(pair.after or pair.before, records.run.grid)
     return grids_table("The same work on other grids", "carbon per inference", rows) if rows else None
+
+
+def memory_table(measurement: Measurement) -> Table | None:
+    """Peak memory by role at each batch size, and how well the roles meet the kernel's peak; None where not read."""
+    stacks = memory.stacks(measurement)
+    if not stacks:
+        return None
+    table = _table("Peak memory by role")
+    table.add_column("", overflow="fold")
+    for stack in stacks:
+        table.add_column(f"batch {stack.batch}", justify="right", overflow="fold")
+    for role, words in memory.ROLE_WORDS.items():
+        table.add_row(words, *(_bytes_cell(stack.roles.get(role)) for stack in stacks))
+    table.add_row("together", *(numbers.size(stack.total) for stack in stacks), style="bold")
+    table.add_row("peak by the kernel's count", *(_bytes_cell(stack.peak) for stack in stacks))
+    words = "\n".join(f"Batch {stack.batch}: {memory.stack_words(stack)}." for stack in stacks)
+    table.caption, table.caption_justify = Text(words, style="dim"), "left"
+    return table
+
+
+def _bytes_cell(size: float | Unavailable | None) -> Text:
+    if size is None or isinstance(size, Unavailable):
+        return _cell("not read" if size is None else f"unavailable: {size.reason}", missing=True)
+    return Text(numbers.size(size))
+
+
+def machine_table(measurement: Measurement) -> Table | None:
+    """What the machine did during the timed run; None where it was not watched."""
+    rows = memory.machine_rows(measurement)
+    if not rows:
+        return None
+    table = _table("The machine meanwhile")
+    table.add_column("", overflow="fold")
+    table.add_column("mean", overflow="fold")
+    table.add_column("range of readings", overflow="fold")
+    for words, mean, span in rows:
+        table.add_row(words, _cell(mean, missing=not span), Text(span, style="dim"))
+    flags = memory.machine_flags(measurement)
+    if flags:
+        table.caption = Text(f"Take the times with care: {'; '.join(flags)}.", style="yellow")
+        table.caption_justify = "left"
+    return table
 
 
 def grids_table(title: str, column: str, rows: Sequence[energy.Elsewhere]) -> Table:
@@ -199,6 +243,7 @@ def summary_json(records: RunRecords, estimates: Estimates | None = None) -> dic
         "verdicts": [_verdict_json(records, plan) for plan in _plans(records)],
         "before": _measurement_json(pair.before, known.get(("baseline", pair.split), ())),
         "after": _measurement_json(pair.after, known.get((str(pair.plan), pair.split), ())),
+        "load": loads.load_json(records),
         "trials": [_trial_json(records, trial) for trial in records.trials],
         "energy": _energy_json(records),
     }
