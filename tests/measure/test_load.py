@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from steelyard.measure.load import Calls, Ramp, closed_loop, holding, in_system, open_loop
+from steelyard.measure.load import Calls, Ramp, closed_loop, in_system, open_loop
 from steelyard.probe.clock import FakeClock, SystemClock
+from steelyard.stats.order import holding
 
 SERVICE_S = 0.01
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steelyard.measure.load import Ramp, Requests, holding, open_loop
+from steelyard.measure.load import Ramp, Requests, open_loop
 from steelyard.measure.stress import StressSettings, recovery_s, stress
 from steelyard.probe.clock import FakeClock
 from steelyard.records import Sample, Unavailable
+from steelyard.stats.order import holding
 
 SERVICE_S = 0.01  # so that it takes 100 requests a second at the most
 

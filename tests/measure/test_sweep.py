@@ -98,7 +98,7 @@ def test_a_cell_too_long_for_the_time_is_left_out_with_the_budget_that_would_do(
     left = found["throughput_per_s", 64, 1]
     assert isinstance(left, Unavailable)
     assert "a call takes about 3.2 s" in left.reason
-    assert "--budget 54s would do" in left.reason  # 3 passes of 0.05 + 0.1 + 0.2 + 3.2 s in a fifth of the budget
+    assert "--budget 27s would do" in left.reason  # 3 passes of 0.05 + 0.1 + 0.2 + 3.2 s in two fifths of the budget
     assert isinstance(found["throughput_per_s", 4, 1], Sample)
 
 

@@ -254,6 +254,7 @@ def doctor(test: bool, fit: bool, budget: str, as_json: bool, quiet: bool) -> in
 def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
     from steelyard.pipeline.render import quality_estimates
     from steelyard.report import text
+    from steelyard.report.load_tables import load_tables
 
     records = result.records
     if as_json:
@@ -264,9 +265,10 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
         return
     console = Console()
     console.print(text.summary_table(records, quality_estimates(records)))
-    grids = text.carbon_table(records)
-    if grids is not None:
-        console.print(grids)
+    for table in load_tables(records) if records.run.command == "benchmark" else ():
+        console.print(table)
+    for part in _parts(records):
+        console.print(part)
     if any(trial.after is not None for trial in records.trials):
         console.print(text.trials_table(records))
     if any(trial.refusal is not None for trial in records.trials):
@@ -280,6 +282,16 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
     if records.outcome is not None:
         console.print(f"artifact  {result.best}", markup=False, soft_wrap=True)
     console.print(f"report    {result.report}", markup=False, soft_wrap=True)
+
+
+def _parts(records: Any) -> list[Any]:
+    """Tables that are shown where their readings are there."""
+    from steelyard.report import text
+
+    tables: list[Any] = [text.carbon_table(records)]
+    if records.baseline is not None:
+        tables += [text.memory_table(records.baseline), text.machine_table(records.baseline)]
+    return [table for table in tables if table is not None]
 
 
 def _batches(words: str) -> list[int]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from steelyard.measure.worker import Worker
 from steelyard.probe.clock import Clock, SystemClock
 from steelyard.probe.memory import rss_bytes
-from steelyard.stats.order import LEAST_SEEN, flag_inflation
+from steelyard.stats.order import LEAST_LATE
 from steelyard.stats.proportion import wilson
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Requests",
     "Slot",
     "closed_loop",
-    "holding",
     "in_system",
     "open_loop",
 ]
@@ -46,8 +45,6 @@ Floats = NDArray[np.float64]
 Call = Callable[[], object]
 
 MOST_CALLERS = 256
-
-_LEAST_LATE = 3  # late requests in a step that may be called broken: one of five says nothing of a p99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -263,7 +260,7 @@ class Ramp:
     def _judge(self, until: int, now_s: float) -> None:
         for step in range(self._judged, min(until, self._loaded)):
             late, done = self._late[step], self._done[step]
-            broken = late >= _LEAST_LATE and wilson(late, done)[0] > self._share
+            broken = late >= LEAST_LATE and wilson(late, done)[0] > self._share
             self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
             if self._broken_in_a_row == 2:
                 self.broken_step, self.broken_at_s = step - 1, now_s
@@ -284,24 +281,6 @@ class Ramp:
             self._until_s += self._steps[self._step][1]
         if self._step < self._loaded:
             self._until_s = min(self._until_s, self._ends_s)
-
-
-def holding(late: NDArray[np.bool_], quantile: float, level: float = 0.95) -> str:
-    """Whether a rate held: ``held``, ``broken`` or ``undecided``, by Wilson's interval of the share of late requests.
-
-    `late` says of each request, in order, whether it came later than the limit. Late ones come in bunches, so the interval is
-    taken at the number of independent requests they are worth; of fewer than 200 that cannot be seen, and none are said to hold.
-
-    >>> [holding(np.arange(n) < k, 0.99) for n, k in ((400, 0), (180, 20), (100, 0))]
-    ['held', 'broken', 'undecided']
-    """
-    if not len(late):
-        return "undecided"
-    worth = flag_inflation(late)
-    low, high = wilson(float(late.sum()) / worth, len(late) / worth, level)
-    if high <= 1 - quantile and len(late) >= LEAST_SEEN:
-        return "held"
-    return "broken" if low > 1 - quantile else "undecided"
 
 
 # --- the process that does it --------------------------------------------------------------------------

@@ -37,6 +37,7 @@ NO_LIMIT_S = 60.0  # for a server without a target
 _LIBRARY = 64  # samples LoadGen may ask for; the model's inputs are repeated to so many
 _RATES = ("result_completed_samples_per_sec", "result_qps_without_loadgen_overhead", "result_samples_per_second")
 _LATENCY = re.compile(r"result_(?:(?P<word>min|max|mean)|(?P<share>[\d.]+)_percentile)_latency_ns")
+_SHORTEST = 0.5  # of the expected time of a call; LoadGen draws its queries before it begins
 _MOST_REASON = 200
 
 
@@ -50,6 +51,7 @@ class Scenario:
     batch: int = 1  # samples answered in one call, offline
     streams: int = 8  # samples a query, multi-stream
     rate_per_s: float = 1.0  # of arrivals (server), or expected (offline)
+    call_s: float = 0.0  # expected of one call, so that LoadGen draws enough queries (single- and multi-stream); 0: unknown
     limit_s: float = NO_LIMIT_S  # latency bound of the server scenario
     quantile: float | None = None  # that LoadGen rules by; else its own: 0.9 single-stream, 0.99 the others
     seed: int = 0
@@ -161,6 +163,9 @@ def _settings(loadgen: Any, scenario: Scenario) -> Any:
         settings.server_target_latency_percentile = scenario.quantile
     settings.multi_stream_samples_per_query = scenario.streams
     settings.server_target_qps = settings.offline_expected_qps = scenario.rate_per_s
+    if scenario.call_s:
+        settings.single_stream_expected_latency_ns = max(1, round(scenario.call_s * 1e9 * _SHORTEST))
+        settings.multi_stream_expected_latency_ns = max(1, round(scenario.call_s * 1e9 * _SHORTEST))
     settings.server_target_latency_ns = round(scenario.limit_s * 1e9)
     settings.qsl_rng_seed = settings.sample_index_rng_seed = settings.schedule_rng_seed = scenario.seed
     return settings

@@ -34,7 +34,7 @@ class LoadingSettings:
     """How many processes of each kind at the most, and how long all may take (at least one pair is made)."""
 
     pairs: int = 3
-    seconds: float = 3.0
+    seconds: float = 5.0
 
 
 def loading(
@@ -99,11 +99,11 @@ def _reading(
     if not times:
         reason = refused[0] if refused else "no process was started"
         return Unavailable(quantity=quantity, reason=reason, conditions={"cache": cache})
-    files = "dropped from the page cache before" if cache == "cold" else "in the page cache"
+    files = "dropped from memory before" if cache == "cold" else "in memory"
     return Sample(
         quantity=quantity,
         unit="s",
         values=np.array([row[column] for row in times]),
         conditions={"cache": cache},
-        note=f"each reading a fresh process; the model's files {files}, the engine's libraries in it",
+        note=f"fresh processes; the model's files {files}, the engine's libraries in memory",
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.measure.load import Requests, holding
+from steelyard.measure.load import Requests
 from steelyard.measure.process import Child
 from steelyard.records import Sample, Scalar, Unavailable
-from steelyard.stats.order import LEAST_SEEN
+from steelyard.stats.order import LEAST_SEEN, holding
 
 __all__ = ["StressSettings", "recovery_s", "stress"]
 

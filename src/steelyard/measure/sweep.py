@@ -25,6 +25,7 @@ Slots = Mapping[Cell, list[Slot]]
 LEAST_PASSES = 3
 MOST_PASSES = 60
 _AIMED_PASSES = 8  # enough for an interval; the length of a slot follows
+_OVERRUN = 2.0  # times its share that a sweep may take before a cell is left out
 _SLOT_S = (0.02, 0.25)
 _SETTLE = 0.5  # of a slot: a longer call brings its own caches back, and an untimed one before it would cost too much
 
@@ -99,7 +100,7 @@ def _pilot(child: Child, settings: SweepSettings) -> _Grid:
     for cell in settings.cells:
         expected = _expected_s(cell, grid.call_s)
         needed = LEAST_PASSES * (sum(grid.call_s.values()) + expected)
-        if grid.call_s and needed > settings.seconds:
+        if grid.call_s and needed > _OVERRUN * settings.seconds:
             grid.left_out[cell] = _too_long(expected, needed, settings)
             continue
         try:
@@ -121,7 +122,7 @@ def _expected_s(cell: Cell, call_s: Mapping[Cell, float]) -> float:
 
 
 def _too_long(expected_s: float, needed_s: float, settings: SweepSettings) -> str:
-    budget = settings.budget_s * needed_s / settings.seconds
+    budget = settings.budget_s * needed_s / (_OVERRUN * settings.seconds)
     return f"a call takes about {expected_s:.2g} s, too long for the sweep's time: --budget {np.ceil(budget):.0f}s would do"
 
 

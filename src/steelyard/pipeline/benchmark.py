@@ -15,6 +15,7 @@ from steelyard.diagnose.findings import diagnose
 from steelyard.errors import InvalidInput, WorkerFailed
 from steelyard.measure.loadgen import NO_LIMIT_S, Name, Scenario, readings
 from steelyard.measure.loading import LoadingSettings, loading
+from steelyard.measure.memory import weigh_memory
 from steelyard.measure.process import Child
 from steelyard.measure.stress import StressSettings, stress
 from steelyard.measure.sweep import SweepSettings, sweep
@@ -35,7 +36,8 @@ LOAD_WORKER = "steelyard.measure.load:LoadWorker"
 Reading = Sample | Unavailable
 
 # How the budget is shared: these parts, of the sum of those that take place.
-WARM, LATENCY, SWEEP, LOADING, SCENARIO, STRESS = 1.0, 4.0, 4.0, 2.0, 1.5, 6.0
+WARM, LATENCY, SWEEP, LOADING, SCENARIO, STRESS = 1.0, 4.0, 4.0, 4.0, 1.5, 6.0
+MONITOR_HZ = 10.0
 SERVER_LOAD = 0.7  # of the capacity, where no rate is asked: a queue forms, and does not grow without end
 UNASKED_LIMIT = 10.0  # median latencies, where stress is asked without a target
 
@@ -102,7 +104,10 @@ def _measured(bench: _Bench) -> Iterator[Measurement]:
         yield measured
         loads = [*_scenarios(bench, child, measured), *_stressed(bench, child, measured)]
     measured = _with(measured, loads)
-    yield _with(measured, _loaded(bench))
+    yield measured
+    measured = _with(measured, _loaded(bench))
+    yield measured
+    yield _with(measured, _remembered(bench))
 
 
 def _with(measured: Measurement, more: Iterable[Reading]) -> Measurement:
@@ -110,7 +115,13 @@ def _with(measured: Measurement, more: Iterable[Reading]) -> Measurement:
 
 
 def _weighed(bench: _Bench, child: Child) -> Measurement:
-    settings = WeighSettings(warm_s=bench.seconds(WARM), latency_s=bench.seconds(LATENCY), sweep=(), operator_runs=20)
+    settings = WeighSettings(
+        warm_s=bench.seconds(WARM),
+        latency_s=bench.seconds(LATENCY),
+        sweep=(),
+        operator_runs=20,
+        monitor_hz=MONITOR_HZ,
+    )
     measured = weigh_in(
         child, bench.prepared.baseline, bench.prepared.inputs, settings, host=bench.host, on_step=bench.say
     )
@@ -156,6 +167,7 @@ def _scenario(name: Name, bench: _Bench, measured: Measurement) -> Scenario:
         callers={"server": single.callers, "offline": best.callers}.get(name, 1),
         batch=best.batch,
         rate_per_s=best.per_s if name == "offline" else SERVER_LOAD * single.per_s,
+        call_s=1 / single.per_s,
         limit_s=NO_LIMIT_S if target is None else target.limit,
         quantile=None if target is None else quantile(target),
     )
@@ -205,6 +217,14 @@ def _loaded(bench: _Bench) -> Sequence[Reading]:
             on_pair=lambda n: bench.say("loading, cold and warm", LOADING * n / settings.pairs),
         ),
     )
+
+
+def _remembered(bench: _Bench) -> Sequence[Reading]:
+    """Peak memory by role at the smallest and the largest batch size, in a process of its own."""
+    bench.say("memory by role")
+    batches = sorted({min(bench.asked.batches), max(bench.asked.batches)})
+    work = partial(weigh_memory, bench.prepared.baseline, bench.prepared.inputs, batches)
+    return _or_why("memory_role_bytes", lambda: work(limits=bench.job.limits, log=bench.log))
 
 
 def _or_why(

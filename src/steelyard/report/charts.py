@@ -24,10 +24,11 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import derive, drawing, numbers, tables, theme
+from steelyard.report import curves, derive, drawing, loads, numbers, tables, theme
 from steelyard.report import energy as joules
 from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
+from steelyard.stats.knee import Knee
 
 if TYPE_CHECKING:
     import altair as alt
@@ -300,45 +301,64 @@ def control_words(estimate: Estimate) -> str:
 
 
 def throughput(records: RunRecords) -> alt.LayerChart | None:
-    """Examples per second over the batch size."""
+    """Examples per second over the batch size, for each model or, of one model alone, for each number of callers."""
     import altair as alt
 
-    rows: Rows = [
-        {
-            "model": name,
-            "batch": int(sample.conditions["batch"]),  # type: ignore[arg-type]
-            "rate": sample.value,
-            "low": float(sample.values.min()),
-            "high": float(sample.values.max()),
-            "shown": numbers.quantity(sample.value, "1/s"),
-        }
-        for name, measurement in _models(records)
-        for sample in measurement.all("throughput_per_s")
-        if "batch" in sample.conditions
-    ]
+    models = _models(records)
+    rows = [row for name, m in models for row in _rate_rows(name, m, alone=len(models) == 1)]
     if not rows:
         return None
-    names = [name for name, _ in _models(records)]
-    batches = sorted({r["batch"] for r in rows})
-    base = alt.Chart(drawing.data(rows)).encode(
-        x=alt.X(
-            "batch:Q",
-            title="batch size",
-            scale=alt.Scale(type="log", base=2),
-            axis=alt.Axis(values=batches, format="d"),
-        ),
-        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
-        color=drawing.colour("model", _model_colours(records, names), names),
-        tooltip=drawing.tips(model="model", batch="batch", rate="shown"),
+    several = len({r["callers"] for r in rows}) > 1
+    colours = (
+        curves.callers_colours([r["callers"] for r in rows])
+        if several
+        else _model_colours(records, [name for name, _ in models])
     )
-    spread = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y="low:Q", y2="high:Q")
+    base = alt.Chart(drawing.data(rows)).encode(
+        x=curves.batch_axis([r["batch"] for r in rows]),
+        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
+        color=drawing.colour("line", colours, [r["line"] for r in rows]),
+        tooltip=drawing.tips(line="line", batch="batch", rate="shown"),
+    )
+    band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
     points = base.mark_circle(size=60, opacity=1)
+    knees = [r for r in rows if r["knee"]]
+    ring = alt.Chart(drawing.data(knees)).mark_point(size=260, strokeWidth=2, color=theme.INK)
+    rings = [ring.encode(x="batch:Q", y="rate:Q", tooltip=drawing.tips(knee="knee"))] if knees else []
     return drawing.finish(
-        drawing.layered(base.mark_line(strokeWidth=2), spread, points),
+        drawing.layered(band, base.mark_line(strokeWidth=2), points, *rings),
         "Throughput over batch size",
-        "Median of the readings; bars are their range.",
+        "Bands are 95 % intervals over slots that took turns (of old runs, the range of the calls)."
+        + (" Rings mark the knee, the smallest batch within 5 % of the best." if knees else ""),
         height=280,
     )
+
+
+def _rate_rows(name: str, measurement: Measurement, *, alone: bool) -> Rows:
+    """Of two models side by side only the rates of a lone caller are drawn."""
+    grid = [c for c in loads.cells(measurement) if isinstance(c.rate, Sample) and (alone or c.callers == 1)]
+    several = len({c.callers for c in grid}) > 1
+    knees = loads.knees(measurement) if alone else {}
+    return [_rate_row(curves.callers_name(c.callers) if several else name, c, knees.get(c.callers)) for c in grid]
+
+
+def _rate_row(line: str, cell: loads.Cell, knee: Knee | None) -> dict[str, Any]:
+    assert isinstance(cell.rate, Sample)
+    found = loads.rate_estimate(cell.rate)
+    value = cell.rate.value if found is None else found.value
+    ends = (cell.rate.values.min(), cell.rate.values.max()) if found is None else (found.low, found.high)
+    low, high = (drawing.finite(float(end), value) for end in ends)
+    marked = knee is not None and knee.outcome in ("knee", "flat") and knee.size == cell.batch
+    return {
+        "line": line,
+        "callers": cell.callers,
+        "batch": cell.batch,
+        "rate": value,
+        "low": low,
+        "high": high,
+        "shown": numbers.interval(value, low, high, "1/s"),
+        "knee": loads.knee_words(knee) if marked and knee is not None else "",
+    }
 
 
 def operators(records: RunRecords) -> alt.LayerChart | None:
@@ -550,6 +570,8 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "latency_rounds": latency_rounds,
     "control": control,
     "throughput": throughput,
+    "sweep_latency": curves.sweep_latency,
+    "stress": curves.stress,
     "operators": operators,
     "memory": memory,
     "energy": energy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from steelyard.records import (
     Verdict,
     Verification,
 )
-from steelyard.stats.order import percentile_interval
+from steelyard.stats.order import inflation, readings_to_bound, serial_percentile_interval
 from steelyard.stats.paired import log_ratio_interval
 from steelyard.stats.proportion import tango
 
@@ -36,6 +37,7 @@ __all__ = [
     "exit_status",
     "latency_percentile",
     "leading",
+    "needed_readings",
     "plan_ratio",
     "reading",
     "spread",
@@ -145,8 +147,11 @@ def accuracy_drop(before: Predictions | None, after: Predictions | None) -> Esti
 
 
 def latency_percentile(sample: Sample, q: float) -> Estimate | None:
-    """The `q` quantile (0 to 1) of a sample with its order-statistic interval; None where n cannot bound it."""
-    found = percentile_interval(sample.values, q, LEVEL)
+    """The `q` quantile (0 to 1) of a sample with its order-statistic interval; None where n cannot bound it.
+
+    The readings of one process follow each other, so they count for as many as they are worth (`stats.order`).
+    """
+    found = serial_percentile_interval(sample.values, q, LEVEL)
     if found is None:
         return None
     value, low, high = found
@@ -160,6 +165,11 @@ def latency_percentile(sample: Sample, q: float) -> Estimate | None:
         method="order statistics",
         n=int(sample.values.size),
     )
+
+
+def needed_readings(sample: Sample, q: float) -> int:
+    """Readings that would bound the `q` quantile, where they depend on each other as those of `sample` do."""
+    return math.ceil(readings_to_bound(q, LEVEL) * inflation(sample.values, q))
 
 
 def spread(sample: Sample) -> tuple[float, float]:

@@ -213,7 +213,8 @@ def _command(records: RunRecords) -> str:
         if value
         for w in (flag, value)
     ]
-    words += [w for r in run.requirements for w in ("--require", r.text)]
+    words += [w for r in run.requirements if run.command != "benchmark" for w in ("--require", r.text)]
+    words += run.words
     words += [w for name, value in run.spec.options.items() for w in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--seed", str(run.spec.seed)] if run.spec.seed else []
     words += ["--budget", f"{run.budget_s:g}s"] if run.budget_s else []

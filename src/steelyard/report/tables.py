@@ -19,7 +19,7 @@ from steelyard.records import (
     Unavailable,
     Verdict,
 )
-from steelyard.report import derive, energy, numbers
+from steelyard.report import derive, energy, loads, numbers
 from steelyard.report.derive import Estimates, Pair
 
 __all__ = [
@@ -47,7 +47,8 @@ METRICS = {
 FASTER = ("faster", "slower")
 SMALLER = ("smaller", "larger")
 HIGHER = ("lower", "higher")
-PERCENTILES = ((0.5, "Latency, median"), (0.9, "Latency, p90"), (0.99, "Latency, p99"))
+PERCENTILES = (50.0, 90.0, 99.0)
+CACHED = (("load_s", "Time to load"), ("first_prediction_s", "Time to first prediction"))
 READINGS = (
     ("stored_bytes", "Stored size", SMALLER),
     ("memory_before_load_bytes", "Memory, before loading", SMALLER),
@@ -118,7 +119,8 @@ CellOf = Callable[[Measurement | None], _Cell]
 def score_rows(records: RunRecords, estimates: Estimates) -> tuple[ScoreRow, ...]:
     """Before and after on every axis that was read."""
     pair = derive.compared(records)
-    rows = [*_quality_rows(pair, estimates), *_ratio_rows(pair), *_cost_rows(pair), *_energy_rows(records, pair)]
+    costs = _cost_rows(pair, records.run.percentiles, records.run.budget_s)
+    rows = [*_quality_rows(pair, estimates), *_ratio_rows(pair), *costs, *_energy_rows(records, pair)]
     return tuple(rows)
 
 
@@ -175,14 +177,21 @@ def _ratio_rows(pair: Pair) -> Iterator[ScoreRow]:
     )
 
 
-def _cost_rows(pair: Pair) -> Iterator[ScoreRow]:
-    for q, name in PERCENTILES:
-        yield _pair_row(name, pair, partial(_percentile_cell, q=q), FASTER)
+def _cost_rows(pair: Pair, percentiles: tuple[float, ...] = (), budget_s: float = 0.0) -> Iterator[ScoreRow]:
+    for percentile in percentiles or PERCENTILES:
+        name = "median" if percentile == 50 else f"p{percentile:g}"
+        cell = partial(_percentile_cell, q=round(percentile / 100, 9), budget_s=budget_s)
+        yield _pair_row(f"Latency, {name}", pair, cell, FASTER)
     for batch in _batches(pair):
         yield _pair_row(f"Throughput, batch {batch}", pair, partial(_throughput_cell, batch=batch), HIGHER)
     for quantity, name, words in READINGS:
-        if _seen(pair, quantity):
+        if _seen(pair, quantity) and not _seen(pair, quantity, cache="warm"):
             yield _pair_row(name, pair, partial(_reading_cell, quantity=quantity), words)
+    for quantity, name in CACHED:
+        for cache in ("cold", "warm"):
+            if _seen(pair, quantity, cache=cache):
+                cell = partial(_loading_cell, quantity=quantity, cache=cache)
+                yield _pair_row(f"{name}, {cache}", pair, cell, FASTER)
     yield _pair_row("Energy per inference", pair, _energy_cell, ("less", "more"))
     if _seen(pair, "energy_above_idle_j"):
         yield _pair_row("Energy per inference, above idle", pair, _above_idle_cell, ("less", "more"))
@@ -250,18 +259,35 @@ def _interval_name(estimate: Estimate) -> str:
     return f"{100 * estimate.level:.3g} % {estimate.method}, n = {estimate.n:,}"
 
 
-def _percentile_cell(measurement: Measurement | None, q: float) -> _Cell:
+def _percentile_cell(measurement: Measurement | None, q: float, budget_s: float = 0.0) -> _Cell:
     sample = derive.reading(measurement, "latency_s", batch=1)
     if isinstance(sample, Unavailable):
         return _missing(sample)
     estimate = derive.latency_percentile(sample, q)
     if estimate is None:
-        return _Cell(text=f"unavailable: {sample.values.size:,} readings cannot bound it", missing=True)
+        return _Cell(text=f"unavailable: {_too_few(sample, q, budget_s)}", missing=True)
     return dataclasses.replace(_estimate_cell(estimate), note=sample.note if q == 0.5 else "")
 
 
+def _too_few(sample: Sample, q: float, budget_s: float) -> str:
+    """How many readings would bound a percentile, and the budget that would bring them at the rate seen."""
+    had, needed = sample.values.size, derive.needed_readings(sample, q)
+    cure = f", --budget {math.ceil(budget_s * needed / had):d}s" if budget_s and had else ""
+    return f"{had:,} readings cannot bound it; it needs about {needed:,}{cure}"
+
+
 def _throughput_cell(measurement: Measurement | None, batch: int) -> _Cell:
-    return _median_cell(derive.reading(measurement, "throughput_per_s", batch=batch), "1/s")
+    sample = derive.reading(measurement, "throughput_per_s", batch=batch)
+    found = loads.rate_estimate(sample) if isinstance(sample, Sample) else None
+    return _median_cell(sample, "1/s") if found is None else _estimate_cell(found)
+
+
+def _loading_cell(measurement: Measurement | None, quantity: str, cache: str) -> _Cell:
+    sample = derive.reading(measurement, quantity, cache=cache)
+    found = loads.loading_estimate(sample) if isinstance(sample, Sample) else None
+    cell = _median_cell(sample, None) if found is None else _estimate_cell(found)
+    note = "" if isinstance(sample, Unavailable) or quantity != "load_s" else sample.note
+    return dataclasses.replace(cell, note=note)
 
 
 def _reading_cell(measurement: Measurement | None, quantity: str) -> _Cell:
@@ -313,10 +339,10 @@ def _missing(reading: Unavailable) -> _Cell:
     return _Cell(text=f"unavailable: {reading.reason}", missing=True)
 
 
-def _seen(pair: Pair, quantity: str) -> bool:
+def _seen(pair: Pair, quantity: str, **conditions: str) -> bool:
     """Whether either model has this reading or a reason for its absence."""
     sides = [m for m in (pair.before, pair.after) if m is not None]
-    return any(r.quantity == quantity for m in sides for r in m.readings)
+    return any(r.quantity == quantity and conditions.items() <= r.conditions.items() for m in sides for r in m.readings)
 
 
 def _batches(pair: Pair) -> list[int]:

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, betainc
 
 from steelyard.errors import InvalidInput
+from steelyard.stats.proportion import wilson
 from steelyard.stats.quantiles import tail
 
 __all__ = [
+    "LEAST_LATE",
     "LEAST_SEEN",
     "flag_inflation",
+    "holding",
     "inflation",
     "median_interval",
     "needed_for_percentile",
@@ -31,6 +34,7 @@ __all__ = [
 Readings = Sequence[float] | NDArray[np.floating]
 
 _STRETCHES = (10, 20, 40)  # a series is cut into so many; the cut that shows the most dependence counts
+LEAST_LATE = 3  # late requests of which one may say "broken": one of five says nothing of a p99
 LEAST_SEEN = 5 * max(_STRETCHES)  # readings in a row below which their dependence cannot be seen
 
 
@@ -111,6 +115,24 @@ def flag_inflation(flags: NDArray[np.bool_]) -> float:
     """
     share = float(np.mean(flags)) if len(flags) else 0.0
     return _inflated(flags, share) if len(flags) >= LEAST_SEEN and 0 < share < 1 else 1.0
+
+
+def holding(late: NDArray[np.bool_], quantile: float, level: float = 0.95) -> str:
+    """Whether a rate held: ``held``, ``broken`` or ``undecided``, by Wilson's interval of the share of late requests.
+
+    `late` says of each request, in order, whether it came later than the limit. Late ones come in bunches, so the interval is
+    taken at the number of independent requests they are worth; of fewer than 200 that cannot be seen, and none are said to hold.
+
+    >>> [holding(np.arange(n) < k, 0.99) for n, k in ((400, 0), (180, 20), (100, 0))]
+    ['held', 'broken', 'undecided']
+    """
+    if not len(late):
+        return "undecided"
+    worth = flag_inflation(late)
+    low, high = wilson(float(late.sum()) / worth, len(late) / worth, level)
+    if high <= 1 - quantile and len(late) >= LEAST_SEEN:
+        return "held"
+    return "broken" if low > 1 - quantile and late.sum() >= LEAST_LATE else "undecided"
 
 
 def _inflated(flags: NDArray[np.bool_], share: float) -> float:
