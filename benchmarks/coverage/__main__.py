@@ -10,7 +10,7 @@ from pathlib import Path
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_threads] = "1"  # before NumPy loads: one thread each
 
-from benchmarks.coverage import areas, pairs, probabilities, proportions, slices, tables, times  # noqa: E402
+from benchmarks.coverage import areas, energy, pairs, probabilities, proportions, slices, tables, times  # noqa: E402
 from benchmarks.coverage.asked import Section, spoken  # noqa: E402
 
 OUT = Path(__file__).parent.parent / "results" / "coverage.md"
@@ -22,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
     *pairs.SECTIONS,
     *slices.SECTIONS,
     *times.SECTIONS,
+    *energy.SECTIONS,
 )
 HEAD = """# Coverage of the intervals
 
