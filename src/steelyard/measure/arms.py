@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +180,6 @@ class CommandWorker:
         self._words: Sequence[str] = ()
         self._cpu_s: list[float] = []
         self._peaks: list[int] = []
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - its last words; closed with the process
 
     def load(self, words: Sequence[str]) -> None:
         """The command's words, as the kernel will take them."""
@@ -214,30 +213,30 @@ class CommandWorker:
 
         What it forks and leaves behind stays in the worker's process group, and ends with it.
         """
-        self._errors.seek(0)
-        self._errors.truncate()
-        started = time.perf_counter()
-        try:
-            process = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors
-            )
-        except OSError as error:
-            raise InvalidInput(f"cannot run {self._words[0]}: {error.strerror}; give the path of a program") from None
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+        with tempfile.TemporaryFile() as errors:
+            started = time.perf_counter()
+            try:
+                process = subprocess.Popen(
+                    self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+                )
+            except OSError as error:
+                raise InvalidInput(f"cannot run {self._words[0]}: {error.strerror}; give a program's path") from None
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                raise WorkerFailed("crash", f"it ended with {_ending(process.returncode)}{_last_words(errors)}")
         self._cpu_s.append(used.ru_utime + used.ru_stime)
         self._peaks.append(used.ru_maxrss * 1024)
-        if process.returncode:
-            raise WorkerFailed("crash", f"it ended with {_ending(process.returncode)}{self._last_words()}")
         return seconds
 
-    def _last_words(self) -> str:
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - 4096))
-        lines = self._errors.read().decode(errors="replace").splitlines()
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"; its last words: {last[:200]}" if last else ""
+
+def _last_words(errors: IO[bytes]) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - 4096))
+    lines = errors.read().decode(errors="replace").splitlines()
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; its last words: {last[:200]}" if last else ""
 
 
 def _ending(code: int) -> str:
