@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         save_baseline,
         verify_folder,
     )
+    from steelyard.measure.window import window
     from steelyard.records import Contract
     from steelyard.subject.deployed import Model
     from steelyard.subject.splits import Split, Splits
@@ -61,6 +62,7 @@ __all__ = [
     "run_suite",
     "save_baseline",
     "verify_folder",
+    "window",
 ]
 
 _HOMES = {
@@ -85,6 +87,7 @@ _HOMES = {
     "render_report": "api",
     "save_baseline": "api",
     "verify_folder": "api",
+    "window": "measure.window",
 }
 
 
