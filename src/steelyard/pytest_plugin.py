@@ -13,7 +13,8 @@ pytest loads this with every session where Steelyard is installed, so that nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ class Gate:
         from steelyard.report.gating import plain_text
         from steelyard.report.tables import verdict_estimate
 
-        report = gate(baseline, candidate, require=require, **words)
+        with _told():
+            report = gate(baseline, candidate, require=require, **words)
         for verdict in report.verdicts:
             self._record(f"steelyard: {verdict.requirement.text}", f"{verdict.outcome}: {verdict_estimate(verdict)}")
             if verdict.outcome == "undecided" and report.passed:
@@ -68,12 +70,24 @@ class Gate:
     ) -> Compared:
         from steelyard.api import compare
 
-        found = compare(baseline, candidate, **{"out": self._folder / "compare", **words})
+        with _told():
+            found = compare(baseline, candidate, **{"out": self._folder / "compare", **words})
         self._record("steelyard: compare", str(found))
         if found.outcome not in wanted:
             before, after = found.compared.names
             pytest.fail(f"{after} {said} {before}: {found}", pytrace=False)
         return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A mistake in the words, or code that crashed, is one line and no traceback through Steelyard."""
+    from steelyard.errors import SteelyardError
+
+    try:
+        yield
+    except SteelyardError as error:
+        pytest.fail(f"steelyard: {error}", pytrace=False)
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def test_help_loads_no_framework(arguments):
     assert not names & {*HEAVY, "numpy", "rich", "pydantic"}
 
 
-@pytest.mark.parametrize("command", ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor", "gate", "suite"]
+)
 def test_help_of_a_command_loads_no_framework(command):
     names, out = loaded(
         f"from steelyard.cli import main\ntry:\n    main([{command!r}, '--help'])\nexcept SystemExit:\n    pass"

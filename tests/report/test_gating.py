@@ -108,7 +108,7 @@ def test_the_terminal_shows_sides_intervals_control_and_conclusion() -> None:
     shown = out.getvalue()
     for part in (
         "baseline   runs/main", "candidate  runs/pr", "1.05x (1.03-1.07)", "97.5% t, n = 10", "do undecided", "a note",
-        "A/A control of stage 1: 1.00x (0.99-1.01)", "between unlike machines", "1 met, 1 broken, 1 unavailable, 1 undecided",
+        "A/A control of stage 1: 1.00x (0.99-1.01)", "between unlike machines", "1 met, 1 broken, 1 undecided, 1 unavailable",
     ):  # fmt: skip
         assert part in " ".join(shown.split()) or part in shown, part
     assert all(part in plain_text(report) for part in ("broken      latency", "a note", "Gate failed"))

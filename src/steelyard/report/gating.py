@@ -26,22 +26,19 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def conclusion(report: GateReport) -> str:
     """The outcome in one sentence.
 
-    >>> from steelyard.records import GateSide, Plan
+    >>> from steelyard.records import Plan, Requirement
     >>> side = GateSide(name="runs/main", kind="run", plan=Plan(), subject="")
-    >>> conclusion(GateReport(baseline=side, candidate=side, how="turns", stages=(), verdicts=()))
-    'Gate passed: all 0 requirements met.'
+    >>> wanted = Requirement(quantity="size", kind="max_ratio", limit=1.0, text="size <= 1x")
+    >>> met = Verdict(requirement=wanted, outcome="met", estimate=None)
+    >>> conclusion(GateReport(baseline=side, candidate=side, how="turns", stages=(), verdicts=(met, met)))
+    'Gate passed: 2 met.'
     """
-    said = "passed" if report.passed else "failed"
-    others = [
-        f"{_count(report, name)} {name}" for name in ("broken", "unavailable", "undecided") if _count(report, name)
-    ]
-    if not others:
-        return f"Gate {said}: all {len(report.verdicts)} requirements met."
-    rest = ", ".join(others)
-    lenient = report.undecided == "pass" and _count(report, "undecided")
-    more = " (undecided passes; --undecided fail asks for proof)" if lenient else ""
+    counts = {name: sum(v.outcome == name for v in report.verdicts) for name in MARKS}
+    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    lenient = " (undecided passes; --undecided fail asks for proof)" if counts["undecided"] else ""
     where = ", between unlike machines" if report.unlike else ""
-    return f"Gate {said}{where}: of {len(report.verdicts)} requirements {_count(report, 'met')} met, {rest}{more}."
+    said = f"Gate {'passed' if report.passed else 'failed'}{where}: {found}"
+    return f"{said}{lenient if report.undecided == 'pass' else ''}."
 
 
 def gate_table(report: GateReport) -> Table:
@@ -204,10 +201,6 @@ def _cell(text: str) -> str:
 
 def _measured(verdict: Verdict) -> str:
     return verdict_estimate(verdict)
-
-
-def _count(report: GateReport, outcome: str) -> int:
-    return sum(v.outcome == outcome for v in report.verdicts)
 
 
 def _side(side: GateSide) -> str:

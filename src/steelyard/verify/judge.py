@@ -416,6 +416,8 @@ def _advice(case: Case, requirement: Requirement, found: Estimate, level: float)
         )
     if quality(requirement.quantity) is not None:
         return f"{found.n:,} examples cannot decide it; more test data would"
+    if case.comparison is None:
+        return "the two never ran together, which leaves this open: run both where they can take turns"
     return "the interval reaches across the limit; a longer --budget would narrow it"
 
 
