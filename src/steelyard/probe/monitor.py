@@ -102,13 +102,14 @@ class Monitor:
     def series(self) -> tuple[Sample | Unavailable, ...]:
         """Every reading with its time, what could not be read, the monitor's own cost, and time lost to a CPU quota."""
         times = np.array([at for at, _ in self._rows])
-        table = np.array([row for _, row in self._rows]).reshape(len(times), -1)
         channels = [channel for source in self._sources for channel in source.channels]
+        table = np.array([row for _, row in self._rows]).reshape(len(times), len(channels))
         found = [_sample(channel, times, column) for channel, column in zip(channels, table.T, strict=True)]
         return (*(s for s in found if s.values.size), *self._missing, *self._totals())
 
     def _totals(self) -> tuple[Sample | Unavailable, ...]:
-        span = max(self._rows[-1][0] - self._rows[0][0], 1e-9)
+        times = [at for at, _ in self._rows] or [0.0]
+        span = max(times[-1] - times[0], 1e-9)
         cost = _one("monitor_cost_cores", "cores", self._cost_s / span)
         throttled = self._pressure.throttled_s
         if throttled is None:
@@ -136,9 +137,12 @@ def machine_sources(pid: int, *, root: Path = Path("/"), nvml: object = None) ->
     ]
 
 
-def resident_source(pid: int, *, root: Path = Path("/")) -> Source:
+def resident_source(pid: int, *, root: Path = Path("/")) -> Source | Unavailable:
     """Resident bytes of a process, ``/proc/PID/statm``; newer kernels keep this count to within some hundred kilobytes."""
-    read = _Reader(root / f"proc/{pid}/statm")
+    try:
+        read = _Reader(root / f"proc/{pid}/statm")
+    except OSError:
+        return Unavailable(quantity="resident_bytes", reason=f"no process {pid} in {root / 'proc'}")
     channel = Channel(quantity="resident_bytes", unit="byte")
     return Source(channels=(channel,), read=lambda: [int(read().split()[1]) * _PAGE])
 
