@@ -51,7 +51,8 @@ class PassContract:
 
     @classmethod
     def _apply(cls, source: Artifact, folder: Path, data: Path | None) -> Built:
-        return to_pass(cls._step()).apply(source, Bench(folder=folder, examples=tiny_models.examples(), data=data))
+        bench = Bench(folder=folder, examples=tiny_models.examples(), data=data, teacher=source)
+        return to_pass(cls._step()).apply(source, bench)
 
     def test_the_artifact_is_complete_and_of_the_engine_named(self, built: Built) -> None:
         assert built.artifact.engine == self.gives
@@ -111,7 +112,7 @@ class PassContract:
     def test_without_data_it_works_or_says_that_it_needs_some(self, sources: Sources, tmp_path: Path) -> None:
         if not self.needs_data:
             return  # it was built without any
-        with pytest.raises(CannotApply, match="needs training data to calibrate on"):
+        with pytest.raises(CannotApply, match="needs training data"):
             self._apply(sources(self.source), tmp_path, None)
 
 

@@ -54,4 +54,4 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifac
 @pytest.fixture(scope="session")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with training examples and nothing else: validation and test are not there to be looked at."""
-    return tiny_models.write_data(tmp_path_factory.mktemp("data"), ("calibration",))
+    return tiny_models.write_data(tmp_path_factory.mktemp("data"), ("calibration", "train"))

@@ -143,8 +143,8 @@ def test_a_step_that_does_not_take_the_form_before_it_says_so(build: Callable[..
 
 
 def test_an_unknown_step_is_bad_input(build: Callable[..., Path]) -> None:
-    with pytest.raises(InvalidInput, match="unknown technique 'prune'"):
-        build(Step(name="prune"))
+    with pytest.raises(InvalidInput, match="unknown technique 'prun'"):
+        build(Step(name="prun"))
 
 
 @pytest.mark.slow

@@ -94,14 +94,29 @@ class TestNncfInt8Mixed(PassContract):
     options = (("preset", "mixed"),)
 
 
+class TestPrune(PassContract):
+    name, source, gives, needs_data, loss = "prune", "eager", "torch", True, 0.3
+    options = (("macs", 0.7), ("round_to", 1), ("epochs", 4), ("lr", 3e-3))
+
+
+class TestSparsify(PassContract):
+    name, source, gives, needs_data, loss = "sparsify", "eager", "torch", True, 0.3
+    options = (("ratio", 0.3), ("epochs", 2))
+
+
+class TestFactorise(PassContract):
+    name, source, gives, needs_data, loss = "factorise", "eager", "torch", True, 0.7
+    options = (("rank", 0.5), ("epochs", 4), ("lr", 3e-3))
+
+
 def test_every_pass_is_under_the_contract() -> None:
     tested = {cls.name for cls in PassContract.__subclasses__()}
     assert tested == set(PASSES)
 
 
 def test_an_unknown_technique_is_refused_by_name() -> None:
-    with pytest.raises(InvalidInput, match="unknown technique 'prune'; known: export, channels_last"):
-        to_pass(Step(name="prune"))
+    with pytest.raises(InvalidInput, match="unknown technique 'prun'; known: export, channels_last"):
+        to_pass(Step(name="prun"))
 
 
 # --- models that a technique does not fit ------------------------------------------------------------

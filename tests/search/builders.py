@@ -14,9 +14,11 @@ from steelyard.records import Plan
 class Wayward(Builder):
     """Does what the first step's option says, then builds without it."""
 
-    def build(self, baseline: str, root: str, plan: Plan, examples: str, data: str | None) -> str:
+    def build(
+        self, baseline: str, root: str, plan: Plan, examples: str, data: str | None, limit_s: float | None = None
+    ) -> str:
         getattr(self, str(dict(plan.steps[0].options).get("does", "nothing")))()
-        return super().build(baseline, root, Plan(steps=plan.steps[1:]), examples, data)
+        return super().build(baseline, root, Plan(steps=plan.steps[1:]), examples, data, limit_s)
 
     def nothing(self) -> None:
         """Goes on."""

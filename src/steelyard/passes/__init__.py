@@ -15,19 +15,22 @@ from steelyard.passes.bf16 import Bf16
 from steelyard.passes.channels_last import ChannelsLast
 from steelyard.passes.compile import Compile
 from steelyard.passes.export import Export
+from steelyard.passes.factorise import Factorise
 from steelyard.passes.nncf_int8 import NncfInt8
 from steelyard.passes.onnx import Onnx
 from steelyard.passes.openvino import OpenVino
+from steelyard.passes.prune import Prune
 from steelyard.passes.quantize_dynamic import QuantizeDynamic
 from steelyard.passes.quantize_static import QuantizeStatic
+from steelyard.passes.sparsify import Sparsify
 from steelyard.records import Step
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["PASSES", "Pass", "to_pass"]
+__all__ = ["PASSES", "Pass", "to_pass", "trains"]
 
 
 class Pass(Protocol):
-    """A technique and its options."""
+    """A technique and its options. One that trains says so in a class variable ``trains``, for its minutes to be counted."""
 
     takes: ClassVar[frozenset[str]]  # engines whose artifacts it can start from
 
@@ -46,6 +49,9 @@ PASSES: Mapping[str, type[Any]] = {
     "quantize_dynamic": QuantizeDynamic,
     "openvino": OpenVino,
     "nncf_int8": NncfInt8,
+    "prune": Prune,
+    "sparsify": Sparsify,
+    "factorise": Factorise,
 }
 
 
@@ -63,3 +69,12 @@ def to_pass(step: Step) -> Pass:
     except TypeError as error:
         raise InvalidInput(f"{step.name}: {error}") from None
     return made
+
+
+def trains(step: Step) -> bool:
+    """Whether a step trains the model, which takes minutes and needs the training split.
+
+    >>> trains(Step(name="prune")), trains(Step(name="onnx"))
+    (True, False)
+    """
+    return bool(getattr(PASSES.get(step.name), "trains", False))

@@ -13,7 +13,8 @@ from steelyard.errors import CannotApply
 from steelyard.records import Contract
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.contract import prepare
-from steelyard.subject.splits import read_split
+from steelyard.subject.engines import load_runner
+from steelyard.subject.splits import Split, read_split
 
 __all__ = ["Bench", "Built"]
 
@@ -23,18 +24,56 @@ class Bench:
     """A workplace for one pass.
 
     ``folder`` is empty and becomes the new artifact; ``examples`` are a few model-ready inputs for tracing and parity;
-    ``data`` holds the calibration split, drawn from training data only.
+    ``data`` holds the training split, the calibration split, which is drawn from it, and the validation split. The test
+    split is nobody's to look at. ``teacher`` is the baseline, and ``seconds`` is what a training may take.
     """
 
     folder: Path
     examples: NDArray[Any]
     data: Path | None = None
+    teacher: Artifact | None = None
+    seconds: float | None = None
 
     def calibration(self, contract: Contract) -> NDArray[Any]:
         """Model-ready training inputs. Raises `CannotApply` where the subject has no data."""
         if self.data is None:
             raise CannotApply("static quantisation needs training data to calibrate on, and the subject has none")
         return prepare(contract, np.asarray(read_split(self.data, "calibration").raw))
+
+    def training(self) -> Split:
+        """The training split, mapped and not read. Raises `CannotApply` where there is none."""
+        found = self._split("train")
+        if found is None:
+            raise CannotApply("recovery needs training data, and the subject has none (or the disk no room for a copy)")
+        return found
+
+    def validation(self) -> Split | None:
+        """The validation split, mapped and not read, for choosing among epochs."""
+        return self._split("validation")
+
+    def _split(self, name: str) -> Split | None:
+        if self.data is None or not (self.data / f"{name}.labels.npy").exists():
+            return None
+        return read_split(self.data, name)
+
+    def teacher_outputs(self, contract: Contract) -> NDArray[Any] | None:
+        """What the baseline answers for each training example, ``(n, classes)``, mapped; None without a teacher.
+
+        Worked out once a run folder: every candidate that learns from the baseline reads the same file.
+        """
+        if self.teacher is None:
+            return None
+        assert self.data is not None
+        path = self.data / f"teacher-{self.teacher.fingerprint()}.npy"
+        if not path.exists():
+            runner, split = load_runner(self.teacher), self.training()
+            answers = [runner(prepare(contract, chunk)) for chunk in split.chunks()]
+            part = path.with_suffix(".part")
+            with part.open("wb") as file:
+                np.save(file, np.concatenate(answers).astype(np.float32))
+            part.replace(path)
+        outputs: NDArray[Any] = np.load(path, mmap_mode="r")
+        return outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

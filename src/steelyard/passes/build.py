@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from steelyard.passes.bench import Bench
 from steelyard.records import Plan, encode
 from steelyard.subject.artifact import Artifact, read_artifact, write_manifest
 
-__all__ = ["Builder", "artifact_folder"]
+__all__ = ["TRAINING", "Builder", "artifact_folder"]
+
+TRAINING = 0.7  # of the time that is left for building
 
 
 def artifact_folder(root: Path, baseline: str, plan: Plan) -> Path:
@@ -27,31 +30,43 @@ def artifact_folder(root: Path, baseline: str, plan: Plan) -> Path:
 class Builder:
     """The child's side of building (see `steelyard.measure.process`)."""
 
-    def build(self, baseline: str, root: str, plan: Plan, examples: str, data: str | None) -> str:
-        """Apply the plan's steps that are not on disk yet; the folder of the last artifact."""
-        artifact = read_artifact(Path(baseline))
+    def build(
+        self, baseline: str, root: str, plan: Plan, examples: str, data: str | None, limit_s: float | None = None
+    ) -> str:
+        """Apply the plan's steps that are not on disk yet; the folder of the last artifact.
+
+        Steps that train may take `TRAINING` of what is left of `limit_s`, so that the rest is done before the parent
+        gives up waiting.
+        """
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        artifact = teacher = read_artifact(Path(baseline))
         fingerprint = artifact.fingerprint()
         inputs = np.load(examples)
         for count in range(1, len(plan.steps) + 1):
             prefix = Plan(steps=plan.steps[:count])
             folder = artifact_folder(Path(root), fingerprint, prefix)
             if not (folder / "manifest.json").exists():
-                _apply(artifact, prefix, folder, inputs, Path(data) if data else None)
+                seconds = None if deadline is None else TRAINING * (deadline - time.monotonic())
+                where = folder.with_name(folder.name + ".part")
+                bench = Bench(
+                    folder=where, examples=inputs, data=Path(data) if data else None, teacher=teacher, seconds=seconds
+                )
+                _apply(artifact, prefix, folder, bench)
             artifact = read_artifact(folder)
         return str(artifact.folder)
 
 
-def _apply(source: Artifact, plan: Plan, folder: Path, inputs: np.ndarray, data: Path | None) -> None:
+def _apply(source: Artifact, plan: Plan, folder: Path, bench: Bench) -> None:
     """Build beside the final place and rename, so that a kill leaves no half-made artifact under its name."""
     step = plan.steps[-1]
     technique = to_pass(step)
     if source.engine not in technique.takes:
         raise CannotApply(f"{step.name} starts from {' or '.join(sorted(technique.takes))}, not from {source.engine}")
-    part = folder.with_name(folder.name + ".part")
+    part = bench.folder
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    built = technique.apply(source, Bench(folder=part, examples=inputs, data=data))
-    np.savez(part / "parity.npz", inputs=inputs, outputs=built.outputs, tolerance=built.tolerance)
+    built = technique.apply(source, bench)
+    np.savez(part / "parity.npz", inputs=bench.examples, outputs=built.outputs, tolerance=built.tolerance)
     write_manifest(dataclasses.replace(built.artifact, plan=plan))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -144,6 +144,7 @@ def build(plan: Plan, shop: Workshop) -> Path:
             plan=plan,
             examples=str(shop.inputs),
             data=str(shop.data) if shop.data else None,
+            limit_s=shop.limits.seconds,
         )
     return Path(folder)
 

@@ -25,7 +25,10 @@ class Subject:
     ``model`` is a PyTorch module, or a path to an .onnx, .xml (OpenVINO IR) or .pt2 file. ``data`` is the words for
     a data set (see `steelyard.subject.data.read_data`) or a function returning a PyTorch Dataset, a tuple of two or
     three of them, or `Splits`; being a function, it costs nothing in processes that only run the model. ``fit``, where
-    given, trains ``model`` in place; it is called once, and the weights are kept in the run folder. ``encode``, for
+    given, trains ``model`` in place; it is called once, and the weights are kept in the run folder. ``loss``, of outputs
+    and labels to their mean, takes the place of cross-entropy where a pass trains; ``recover`` takes the place of that whole
+    training: it gets the changed model and splits whose test part is the validation part, for the real one is not to be
+    looked at. ``encode``, for
     models of texts, makes raw examples ``(n, *contract.shape)`` from n strings: tokens' numbers, cut and padded, say. It must
     give the same for the same text in every process.
     """
@@ -35,6 +38,8 @@ class Subject:
     data: str | Callable[[], Any] | None = None
     fit: Callable[[Any, Splits], None] | None = None
     encode: Encode | None = None
+    loss: Callable[[Any, Any], Any] | None = None
+    recover: Callable[[Any, Splits], None] | None = None
     seed: int = 0
     options: Mapping[str, Scalar] = field(default_factory=dict)
 

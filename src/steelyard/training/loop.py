@@ -233,7 +233,7 @@ class _Training:
         return None
 
     def _share(self) -> float:
-        return min(1.0, len(self._rows) / self._total())
+        return 1.0 if self._over() else len(self._rows) / self._total()
 
     # --- epochs ----------------------------------------------------------------------------------
 

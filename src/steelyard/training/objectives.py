@@ -112,7 +112,9 @@ def attention_transfer(student: torch.Tensor, teacher: torch.Tensor, power: floa
     """Euclidean distance of the two attention maps, the mean over examples (Zagoruyko and Komodakis 2017, equation 2)."""
     if student.ndim == 4 and student.shape[2:] != teacher.shape[2:]:
         teacher = _pooled(teacher, student)
-    return torch.linalg.vector_norm(attention_map(student, power) - attention_map(teacher, power), dim=1).mean()
+    apart = attention_map(student, power) - attention_map(teacher, power)
+    distance: torch.Tensor = torch.linalg.vector_norm(apart, dim=1)
+    return distance.mean()
 
 
 class FeatureDistillation(nn.Module):
