@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steelyard.errors import InvalidInput
 from steelyard.measure.energy import Sustained, energy_readings, sustain
-from steelyard.probe.energy import EnergyCounters, modelled_power_w
+from steelyard.probe.energy import EnergyCounters, energy, modelled_power_w
 from steelyard.probe.host import environment
 from steelyard.records import EnergyCalibration, Plan, Sample, Step, Unavailable
 
@@ -119,6 +120,14 @@ def test_a_calibration_is_used_with_the_macs_of_the_plans_data_type() -> None:
     assert quantised.value == pytest.approx(0.01 * (5 + 4 * 10 + 1e8 / 0.01 * 1e-10), rel=0.03)
     assert plain.value < quantised.value
     assert "calibrated on this machine's counters of 1 package (2026-01-31)" in quantised.note
+
+
+def test_any_code_s_energy_may_be_calibrated() -> None:
+    found = energy(2.0, 4.0, 0, HOST, before=NONE, after=NONE, calibration=calibration())
+    assert found.provenance == "calibrated"
+    assert found.value == pytest.approx(2.0 * (5 + 2 * 10), rel=0.1)
+    with pytest.raises(InvalidInput, match="positive time"):
+        energy(0.0, 0.0, 0, HOST, calibration=calibration())
 
 
 def test_a_counter_that_stands_still_gives_way_to_the_model_and_says_so() -> None:

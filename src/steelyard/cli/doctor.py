@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from steelyard.measure.noise import machine_noise
-from steelyard.probe.energy import processor_families, read_counters
+from steelyard.probe.energy import EnergyCounters, processor_families, read_counters
 from steelyard.probe.engines import compiler, installed
 from steelyard.probe.host import environment
 from steelyard.probe.peaks import best, measure_peaks
 from steelyard.records import Sample, Unavailable
 from steelyard.report.numbers import quantity, size
+from steelyard.store import read_calibration
 
 __all__ = ["examine", "show"]
 
@@ -34,12 +35,22 @@ def examine() -> dict[str, Any]:
             for e in installed(detail=True)
         ],
         "compiler": compiler(),
-        "energy": f"modelled: {counters.reason}" if isinstance(counters, Unavailable) else "measured by RAPL counters",
+        "energy": _energy(host.machine, counters),
         "processor_families": list(processor_families(host)),
         "noise": {"spread": noise.spread, "drift": noise.drift, "steal": noise.steal, "verdict": noise.verdict},
         "peaks": {p.quantity: best(p) if isinstance(p, Sample) else f"unavailable: {p.reason}" for p in peaks},
         "units": {p.quantity: p.unit for p in peaks if isinstance(p, Sample)},
     }
+
+
+def _energy(machine: str, counters: EnergyCounters | Unavailable) -> str:
+    """The origin that energies will have here, and why."""
+    if isinstance(counters, EnergyCounters):
+        return f"measured by counters of {counters.words}"
+    calibration = read_calibration(machine)
+    if calibration is not None:
+        return f"calibrated on {calibration.source} ({calibration.time[:10]}): {counters.reason}"
+    return f"modelled: {counters.reason}"
 
 
 def show(found: dict[str, Any]) -> None:

@@ -18,8 +18,11 @@ utilisation and memory the ratio of energies *is* the ratio of times.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from steelyard.errors import InvalidInput
 from steelyard.probe.energy.calibrated import PowerModel, calibrated_power_w, fit_power
 from steelyard.probe.energy.counters import EnergyCounters, read_counters
 from steelyard.probe.energy.model import (
@@ -30,7 +33,7 @@ from steelyard.probe.energy.model import (
     processor_families,
 )
 from steelyard.probe.energy.windows import Window, above_idle, measured_energy, windows_for
-from steelyard.records import Environment, Sample, Unavailable
+from steelyard.records import EnergyCalibration, Environment, Sample, Unavailable
 
 __all__ = [
     "EnergyCounters",
@@ -59,16 +62,22 @@ def energy(
     *,
     before: EnergyCounters | Unavailable | None = None,
     after: EnergyCounters | Unavailable | None = None,
+    calibration: EnergyCalibration | None = None,
     draws: int = 4000,
     seed: int = 0,
 ) -> Sample | Unavailable:
-    """The energy of a stretch of work: measured if both counter readings are there, else modelled.
+    """The energy of a stretch of work: measured if both counter readings are there, else calibrated, else modelled.
 
-    `Unavailable` where neither works: a processor for whose kind no power figures are published.
+    `Unavailable` where none works: a processor for whose kind no power figures are published.
     """
     if isinstance(before, EnergyCounters) and isinstance(after, EnergyCounters):
         note = f"counters of {after.words}: other processes included; without supply, fans and cooling"
         return Sample(quantity="energy_j", unit="J", values=np.array([after.since(before)]), note=note)
+    if not seconds > 0:
+        raise InvalidInput(f"energy needs a positive time, got {seconds} s")
+    if calibration is not None:
+        power = calibrated_power_w(calibration, {"busy_cores": cpu_seconds / seconds}, draws, seed)
+        return dataclasses.replace(power, quantity="energy_j", unit="J", values=seconds * power.values)
     if not processor_families(environment):
         reason = f"no energy counter, and no published power figures for the processor {environment.cpu!r}"
         return Unavailable(quantity="energy_j", reason=reason)
