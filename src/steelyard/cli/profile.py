@@ -75,8 +75,7 @@ def _show(result: Result, trace: str, *, as_json: bool, quiet: bool) -> None:
     if quiet or records.profiled is None:
         return
     console = Console()
-    console.print(profiling.cost_of_profiling(records.profiled), markup=False, soft_wrap=True)
-    for line in profiling.counted_lines(records):
+    for line in profiling.profile_lines(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(profiling.operators_table(records))
     console.print(profiling.layers_table(records, console.width))
@@ -84,7 +83,7 @@ def _show(result: Result, trace: str, *, as_json: bool, quiet: bool) -> None:
         console.print(f"[bold]{finding.name}[/]: ", end="")
         console.print(finding.claim, markup=False, soft_wrap=True)
     console.print(profiling.ceilings_table(records))
-    for note in (*profiling.doubts(records), *records.profiled.notes, *records.run.warnings):
+    for note in records.run.warnings:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"trace     {shlex.quote(trace)}", markup=False, soft_wrap=True)
     console.print(f"report    {shlex.quote(str(result.report))}", markup=False, soft_wrap=True)

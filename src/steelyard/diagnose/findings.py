@@ -25,9 +25,8 @@ from typing import Literal
 from steelyard.counts.macs import canonical
 from steelyard.diagnose.ceilings import ceilings
 from steelyard.diagnose.surroundings import surroundings
-from steelyard.probe.peaks import best
 from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Scalar, Step, Unavailable
-from steelyard.stats.roofline import SMALL_CALL, Roof, Traffic, place, roof_of
+from steelyard.stats.roofline import SMALL_CALL, Roof, Traffic, place, raised, roof_of
 
 __all__ = ["BUILD_MINUTES", "EFFECTS", "Effect", "diagnose"]
 
@@ -123,8 +122,7 @@ def _with_layers(
     finding: Finding, baseline: Measurement, peaks: Sequence[Sample | Unavailable], profiled: Profiled
 ) -> Finding:
     """The finding with what the profile adds: how the time divides between bounds, and ceilings of techniques."""
-    roof = roof_of(peaks)
-    assert roof is not None  # `_take_apart` has found its peaks
+    roof = _roof(peaks, profiled)
     dispatch_s = _dispatch_s(peaks) if profiled.engine in ("eager", "torch") else 0.0
     rates = [r for r in baseline.readings if r.quantity == "throughput_per_s"]
     return replace(
@@ -184,13 +182,18 @@ def _take_apart(
     if lacking is not None:
         return lacking
     latency, macs, moved = (reading for reading in needed[:3] if isinstance(reading, Sample))
-    roof = roof_of(peaks)
-    assert roof is not None  # its peaks are there
+    roof = _roof(peaks, profiled)
     if not macs.value > 0:
         return Unavailable(quantity="macs", reason="no operator with multiply-accumulates was counted")
     flops = 2 * macs.value * batch
     compute_s = flops / roof.flops_per_s["fp32"] if profiled is None else _compute_s(profiled, roof, flops)
-    return _split(baseline, peaks, latency.value, flops, moved.value, compute_s, roof.traffic)
+    return _split(baseline, peaks, latency.value, flops, moved.value, compute_s, roof)
+
+
+def _roof(peaks: Sequence[Sample | Unavailable], profiled: Profiled | None) -> Roof:
+    roof = roof_of(peaks)
+    assert roof is not None  # what it needs was found in the peaks
+    return roof if profiled is None else raised(roof, profiled)
 
 
 def _compute_s(profiled: Profiled, roof: Roof, flops: float) -> float:
@@ -207,12 +210,12 @@ def _split(
     flops: float,
     moved_bytes: float,
     compute_s: float,
-    memory: Traffic,
+    roof: Roof,
 ) -> _Parts:
     seconds = {str(s.conditions.get("operator", "")): s.value for s in baseline.all("operator_s")}
     eager = not seconds or any(name.startswith("aten") for name in seconds)
     calls, dispatch_s = _calls(baseline), _dispatch_s(peaks) if eager else 0.0
-    memory_s = memory.seconds(moved_bytes)
+    memory_s = roof.traffic.seconds(moved_bytes)
     overhead_s = min(calls * dispatch_s, _WORTH * latency_s)
     fixed = _fixed_costs_rule(latency_s, max(compute_s, memory_s), calls, dispatch_s)
     kernels_s = latency_s - overhead_s
@@ -232,11 +235,11 @@ def _split(
         calls=calls,
         fixed=fixed,
         eager=eager,
-        peaks={kind: best(peak) for kind, peak in found.items() if isinstance(peak, Sample)},
+        peaks={kind: roof.flops_per_s[kind] for kind, peak in found.items() if isinstance(peak, Sample)},
         missing_peaks={kind: peak.reason for kind, peak in found.items() if isinstance(peak, Unavailable)},
         macs_share=_macs_share(baseline),
         time_share=_shares(seconds),
-        memory=memory,
+        memory=roof.traffic,
     )
 
 

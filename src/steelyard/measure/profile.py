@@ -36,6 +36,7 @@ PROFILER = "steelyard.measure.profile:Profiler"
 
 TURNS = 8  # of each kind; the first of both is warm-up and not weighed
 LEAST_TURNS = 3  # also where the time is over
+LEAST_RUNS = 3  # profiled in one turn
 MOST_RUNS = 25  # profiled in one turn: each leaves an event for each operator
 TRACED = 3  # the last profiled inferences go into the trace
 RATE_HZ = 20.0
@@ -109,7 +110,7 @@ class Profiler(Worker):
             for watching in (False, True) if turn % 2 == 0 else (True, False):
                 with _phase(spans, f"{'profiled' if watching else 'unprofiled'} turn {turn + 1}", origin):
                     if watching:
-                        profiled.append(profiling.turn(min(watched, MOST_RUNS)))
+                        profiled.append(profiling.turn(min(max(watched, LEAST_RUNS), MOST_RUNS)))
                     else:
                         plain.append(_plain(self._runner, example, calls))
         return plain, profiled
@@ -296,7 +297,7 @@ def join_counts(
     A count goes to the row of its own layer and operator; else to the one that covers its node (`homes`); else to the same
     operator of an enclosing layer; else, if it has MACs, to an operator of an enclosing layer that stands for a whole part of
     a model, such as PyTorch's encoder layer in one call. Without MACs it goes to an operator of its layer that is spelled
-    like it (``batch_norm`` for ``native_batch_norm``).
+    like it (``batch_norm`` for ``native_batch_norm``), or that is the only one there.
     """
     places = {(row.layer, row.operator): i for i, row in enumerate(rows)}
     parts: dict[int, list[LayerCount]] = defaultdict(list)
@@ -320,7 +321,8 @@ def _place(part: LayerCount, places: Mapping[Key, int], homes: Mapping[str, Key]
     if part.macs:
         wanted += [(above, whole) for above in (part.layer, *_above(part.layer)) for whole in _WHOLE]
     else:
-        wanted = [*wanted[:2], *(key for key in places if key[0] == part.layer and _alike(key[1], operator))]
+        own = [key for key in places if part.layer and key[0] == part.layer]
+        wanted = [*wanted[:2], *(key for key in own if _alike(key[1], operator) or len(own) == 1)]
     return next((places[key] for key in wanted if key in places), None)
 
 

@@ -24,11 +24,13 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import curves, derive, drawing, loads, numbers, tables, theme
+from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme
 from steelyard.report import energy as joules
 from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
+from steelyard.report.profiling import placed_layers
 from steelyard.stats.knee import Knee
+from steelyard.stats.roofline import Roof, Traffic, roof_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -372,20 +374,22 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
     rows = _operator_rows(samples)
     factor, unit = _scaled_time(max(r["s"] for r in rows))
     for row in rows:
-        row["time"] = row["s"] / factor
+        row["time"], row["end"] = row["s"] / factor, row["high"] / factor
     base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("operator:N", title=None, sort=[r["operator"] for r in rows]),
-        x=alt.X(
-            "time:Q", title=f"{unit} per inference", scale=alt.Scale(domainMax=1.15 * max(r["time"] for r in rows))
-        ),
+        x=alt.X("time:Q", title=f"{unit} per inference", scale=alt.Scale(domainMax=1.15 * max(r["end"] for r in rows))),
         tooltip=drawing.tips(operator="operator", time="shown", share="share"),
     )
     bars = base.mark_bar(color=theme.CHOSEN, cornerRadiusEnd=2, size=16)
-    shares = base.mark_text(align="left", dx=6, color=theme.MUTED).encode(text="share:N")
+    shares = base.mark_text(align="left", dx=6, color=theme.MUTED).encode(text="share:N", x="end:Q")
+    ranges = [{**row, "low": row["low"] / factor, "high": row["end"]} for row in rows if row["low"] < row["high"]]
+    spread = alt.Chart(drawing.data(ranges)).mark_rule(color=theme.INK, strokeWidth=1.2, opacity=0.7)
+    drawn = (spread.encode(y=alt.Y("operator:N", sort=[r["operator"] for r in rows]), x="low:Q", x2="high:Q"),)
     return drawing.finish(
-        drawing.layered(bars, shares),
+        drawing.layered(bars, *(drawn if ranges else ()), shares),
         "Where the baseline's time goes",
-        "Time per operator in one inference, and its share of the operators' total.",
+        "Time per operator in one inference, and its share of the operators' total."
+        + (" Lines: the middle half of the inferences." if ranges else ""),
         height=26 * len(rows) + 20,
     )
 
@@ -477,14 +481,12 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
     """This machine's measured ceilings, and where the model stands under them (Williams et al. 2009)."""
     import altair as alt
 
-    # a ceiling is the best reading, as in steelyard.probe.peaks
-    peaks = {p.quantity: float(p.values.max()) for p in records.run.peaks if isinstance(p, Sample)}
-    bandwidth = peaks.get("copy_bandwidth_bytes_per_s")
-    kinds = [(name, peaks[f"gemm_{name}_flops"]) for name in ("fp32", "bf16", "int8") if f"gemm_{name}_flops" in peaks]
-    if not bandwidth or not kinds:
+    roof = _roof(records)
+    if roof is None:
         return None
-    model = _placed(records.findings)
-    rows = _roof_rows(kinds, bandwidth, [r["intensity"] for r in model])
+    kinds, bandwidth = [(name, roof.flops_per_s[name]) for name in _KINDS if name in roof.flops_per_s], roof.traffic
+    model, points = _placed(records.findings), layers.point_rows(records)
+    rows = _roof_rows(kinds, bandwidth, [r["intensity"] for r in (*model, *points)])
     log = alt.Scale(type="log", nice=False)
     ceilings = (
         alt.Chart(drawing.data(rows))
@@ -496,7 +498,12 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
                 title="arithmetic intensity, FLOP per byte",
                 axis=_decades([r["intensity"] for r in rows]),
             ),
-            y=alt.Y("flops:Q", scale=alt.Scale(type="log"), title="FLOP/s", axis=_decades([r["flops"] for r in rows])),
+            y=alt.Y(
+                "flops:Q",
+                scale=alt.Scale(type="log"),
+                title="FLOP/s",
+                axis=_decades([r["flops"] for r in (*rows, *points)]),
+            ),
             color=drawing.colour(
                 "ceiling",
                 dict(zip([r["ceiling"] for r in rows], _kind_colours(rows), strict=True)),
@@ -519,13 +526,32 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
         .mark_text(align="left", dx=11, dy=4, fontWeight="bold")
         .encode(x="intensity:Q", y="flops:Q", text="name:N")
     )
+    circles = (layers.layer_points(points),) if points else ()
     return drawing.finish(
-        drawing.layered(ceilings, *((point, word) if model else ())),
+        drawing.layered(ceilings, *circles, *((point, word) if model else ())),
         "Roofline of this machine",
-        f"Sloped: copy bandwidth, {numbers.quantity(bandwidth, 'byte/s')}. Flat: measured matrix-multiply peaks. "
-        + ("The diamond is the baseline." if model else "The model's place was not measured."),
-        height=320,
+        f"Sloped: {_bandwidth_words(bandwidth)}. Flat: measured matrix-multiply peaks. "
+        + ("The diamond is the baseline." if model else "The model's place was not measured.")
+        + (" Circles are its layers, their area the time." if points else ""),
+        height=380 if points else 320,
     )
+
+
+_KINDS = ("fp32", "bf16", "int8")
+
+
+def _roof(records: RunRecords) -> Roof | None:
+    """This machine's roof, raised to what the profile's layers reach, where there is a profile."""
+    found = placed_layers(records)
+    return roof_of(records.run.peaks) if found is None else found[1]
+
+
+def _bandwidth_words(traffic: Traffic) -> str:
+    """The slopes in words."""
+    memory = f"memory bandwidth, {numbers.quantity(traffic.read_bytes_per_s, 'byte/s')}"
+    if traffic.cache_bytes_per_s <= traffic.read_bytes_per_s:
+        return memory
+    return f"{memory}, and above it the cache's, {numbers.quantity(traffic.cache_bytes_per_s, 'byte/s')}"
 
 
 def confusion(records: RunRecords) -> alt.LayerChart | None:
@@ -573,6 +599,7 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "sweep_latency": curves.sweep_latency,
     "stress": curves.stress,
     "operators": operators,
+    "layers": layers.layer_bars,
     "memory": memory,
     "energy": energy,
     "roofline": roofline,
@@ -668,14 +695,27 @@ def _round_ratios(comparison: Comparison, arm: int) -> list[float]:
 def _operator_rows(samples: Sequence[Sample]) -> Rows:
     ordered = sorted(samples, key=lambda s: -s.value)
     total = sum(s.value for s in ordered) or 1.0
-    shown = [(str(s.conditions.get("operator", "unnamed")), s.value) for s in ordered[:MOST_OPERATORS]]
-    rest = ordered[MOST_OPERATORS:]
+    rest = sum(s.value for s in ordered[MOST_OPERATORS:])
+    shown = [(str(s.conditions.get("operator", "unnamed")), s.value, *_half(s)) for s in ordered[:MOST_OPERATORS]]
     if rest:
-        shown.append((f"{len(rest)} others", sum(s.value for s in rest)))
+        shown.append((f"{len(ordered) - MOST_OPERATORS} others", rest, rest, rest))
     return [
-        {"operator": name, "s": s, "shown": numbers.seconds(s), "share": f"{100 * s / total:.1f} %"}
-        for name, s in shown
+        {
+            "operator": name,
+            "s": s,
+            "low": low,
+            "high": high,
+            "shown": numbers.interval(s, low, high, "s"),
+            "share": f"{100 * s / total:.1f} %",
+        }
+        for name, s, low, high in shown
     ]
+
+
+def _half(sample: Sample) -> tuple[float, float]:
+    """The middle half of the readings."""
+    low, high = np.quantile(sample.values, (0.25, 0.75))
+    return float(low), float(high)
 
 
 def _role_rows(name: str, measurement: Measurement) -> Rows:
@@ -719,10 +759,25 @@ def _placed(findings: Sequence[Finding]) -> Rows:
     return [{"name": "baseline", "intensity": intensity, "flops": flops, **shown}]
 
 
-def _roof_rows(kinds: Sequence[tuple[str, float]], bandwidth: float, placed: Sequence[float]) -> Rows:
+def _roof_rows(kinds: Sequence[tuple[str, float]], traffic: Traffic, placed: Sequence[float]) -> Rows:
+    """Corners of each data type's ceiling, and of the steeper slope where bytes come from the cache."""
+    bandwidth, near = traffic.read_bytes_per_s, traffic.cache_bytes_per_s
     ridges = [peak / bandwidth for _, peak in kinds]
     left, right = min(0.5, *placed, *ridges) / 2, max(*placed, *ridges) * 4
-    return [
+    highest = max(peak for _, peak in kinds)
+    slope: Rows = [
+        {
+            "ceiling": f"from cache, {numbers.quantity(near, 'byte/s')}",
+            "kind": "cache",
+            "intensity": x,
+            "flops": near * x,
+            "shown_intensity": numbers.significant(x),
+            "shown": numbers.quantity(near * x, "FLOP/s"),
+        }
+        for x in (left, highest / near)
+        if near > bandwidth
+    ]
+    return slope + [
         {
             "ceiling": f"{name}, {numbers.quantity(peak, 'FLOP/s')}",
             "kind": name,
@@ -737,7 +792,7 @@ def _roof_rows(kinds: Sequence[tuple[str, float]], bandwidth: float, placed: Seq
 
 
 def _kind_colours(rows: Rows) -> list[str]:
-    colours = {"fp32": theme.CHOSEN, "bf16": theme.OTHERS[0], "int8": theme.OTHERS[1]}
+    colours = {"fp32": theme.CHOSEN, "bf16": theme.OTHERS[0], "int8": theme.OTHERS[1], "cache": theme.CONTROL}
     return [colours[row["kind"]] for row in rows]
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from steelyard.records import Estimate, Finding, RunRecords, Sample, Unavailable
-from steelyard.report import assembly, charts, derive, drawing, numbers, tables, text
+from steelyard.report import assembly, charts, derive, drawing, numbers, profiling, tables, text
 from steelyard.report.assembly import Tile
 from steelyard.report.derive import Estimates, Pair
 
@@ -60,6 +60,9 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
         "refusal_rows": tables.refusal_rows(records),
         "findings": [(f, tuple(_evidence(f))) for f in records.findings],
         "forecast_rows": tuple(_forecast_cells(records)),
+        "layer_rows": profiling.layer_rows(records, 30),
+        "ceiling_rows": profiling.ceiling_cells(records),
+        "profile_lines": profiling.profile_lines(records),
         "control": charts.control_words(records.verification.control) if records.verification else "",
         "flags": records.verification.comparison.flags if records.verification else (),
         "command": _command(records),

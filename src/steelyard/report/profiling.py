@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,12 @@ from rich.text import Text
 
 from steelyard.records import Ceiling, LayerTime, Profiled, RunRecords, Sample, Unavailable
 from steelyard.report import numbers
-from steelyard.stats.roofline import Placed, Roof, between_s, layer_seconds, place, roof_of
+from steelyard.stats.roofline import Placed, Roof, between_s, layer_seconds, place, raised, roof_of
 
 __all__ = [
+    "CeilingRow",
     "LayerRow",
-    "ceiling_rows",
+    "ceiling_cells",
     "ceilings_table",
     "cost_of_profiling",
     "counted_lines",
@@ -27,14 +27,14 @@ __all__ = [
     "operators_table",
     "placed_layers",
     "profile_json",
+    "profile_lines",
 ]
 
 MOST_LAYERS = 15
 MOST_OPERATORS = 10
 LITTLE = 0.005  # a share of the time that needs no row
-ABOVE = 1.15  # of the roof: a layer cannot be there
 WAITS = 0.8  # of an inference in its layers; below, it waited for others
-WIDEST_NAME = 30  # of a layer in the terminal; the end of a long name tells most
+WIDEST_NAME = 20  # of a layer in the terminal; the end of a long name tells most
 NONE = "–"
 
 
@@ -60,6 +60,7 @@ def placed_layers(records: RunRecords) -> tuple[Placed, Roof] | None:
     roof = roof_of(records.run.peaks)
     if records.profiled is None or roof is None:
         return None
+    roof = raised(roof, records.profiled)
     return place(records.profiled, roof, _dispatch_s(records)), roof
 
 
@@ -136,22 +137,25 @@ def layers_table(records: RunRecords, width: int = 80) -> Table:
     table = _table("Layers, by time")
     wide = width >= 120
     table.add_column("layer", no_wrap=True)
-    table.add_column("operator", no_wrap=True, overflow="ellipsis", max_width=20 if wide else 12)
+    table.add_column("operator", no_wrap=True, overflow="ellipsis", max_width=18 if wide else 9)
     more = ("type", "MACs", "FLOP/byte", "attained") if wide else ()
-    for name in ("time", "share", *more, "of roof"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bound", no_wrap=True)
+    for name in ("time", "share", *more, "of roof, bound"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=_LEAST[name])
     for row in layer_rows(records):
         extra = (row.dtype, row.macs, row.intensity, row.attained) if wide else ()
-        name = Text(_shortened(row.layer, 60 if wide else WIDEST_NAME))
-        table.add_row(name, Text(row.operator), row.time, row.share, *extra, row.of_roof, row.bound)
+        name = Text(_shortened(row.layer, 40 if wide else WIDEST_NAME))
+        stands = NONE if row.bound == NONE else f"{row.of_roof} {row.bound}"
+        table.add_row(name, Text(row.operator), row.time, row.share, *extra, stands)
     table.caption = Text(
-        "Time: median under the profiler, in brackets the middle half. Of roof: least time for a\nlayer's arithmetic and"
-        " bytes at this machine's measured peaks, over its time.",
+        "Time: median under the profiler, in brackets the middle half. Of roof: least time\n"
+        "for the arithmetic and bytes at this machine's measured peaks, over the time.",
         style="dim",
     )
     table.caption_justify = "left"
     return table
+
+
+_LEAST = {"time": 18, "share": 6, "type": 4, "MACs": 9, "FLOP/byte": 9, "attained": 13, "of roof, bound": 14}  # columns
 
 
 def _shortened(name: str, most: int) -> str:
@@ -160,6 +164,9 @@ def _shortened(name: str, most: int) -> str:
     >>> _shortened("features.12.conv.0.0", 12)
     '…12.conv.0.0'
     """
+    name = name.removesuffix("_nchwc").removesuffix(
+        "_output_0"
+    )  # ONNX Runtime's marks of layout and of the first output
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
@@ -209,14 +216,16 @@ def doubts(records: RunRecords) -> tuple[str, ...]:
     found = placed_layers(records)
     if found is None or records.profiled is None:
         return ()
-    above = int(np.sum(found[0].share > ABOVE))
     plain = float(np.median(records.profiled.plain_s))
     seen = float(found[0].seconds.sum()) + between_s(records.profiled)
     said = []
-    if above:
-        said.append(
-            f"{above} layers beat the measured peaks: the machine was busy while those were measured; run again"
-        )
+    measured = roof_of(records.run.peaks)
+    for dtype, peak in found[1].flops_per_s.items():
+        if measured is not None and peak > measured.flops_per_s[dtype] * (1 + LITTLE):
+            before, now = (numbers.quantity(rate, "FLOP/s") for rate in (measured.flops_per_s[dtype], peak))
+            said.append(
+                f"a layer reaches {now} in {dtype}, more than the {before} measured as its peak: it is the peak now"
+            )
     if seen < WAITS * plain:
         said.append(
             f"an inference took {numbers.seconds(plain)}, its layers {numbers.seconds(seen)} when undisturbed: other work"
@@ -256,10 +265,33 @@ def _opinion(profiled: Profiled) -> str:
     return f"{profiled.second_counter} {'differs on ' + '; '.join(differ) if differ else 'agrees on every operator'}"
 
 
-def ceiling_rows(records: RunRecords) -> tuple[Ceiling, ...]:
+def profile_lines(records: RunRecords) -> tuple[str, ...]:
+    """What profiling cost, what was counted, and the doubts."""
+    if records.profiled is None:
+        return ()
+    return (cost_of_profiling(records.profiled), *counted_lines(records), *doubts(records), *records.profiled.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CeilingRow:
+    """What one technique can give, as words."""
+
+    technique: str
+    expected: str
+    at_most: str
+    because: str
+
+
+def ceiling_cells(records: RunRecords) -> tuple[CeilingRow, ...]:
     """What techniques can give, those that help first."""
     found = [ceiling for finding in records.findings for ceiling in finding.ceilings]
-    return tuple(sorted(found, key=lambda c: (not c.helps, -c.gain)))
+    return tuple(map(_ceiling_row, sorted(found, key=lambda c: (not c.helps, -c.gain))))
+
+
+def _ceiling_row(found: Ceiling) -> CeilingRow:
+    most = f"{numbers.significant(found.ceiling)}x" if found.ceiling > 1 else NONE
+    expected = f"{numbers.significant(found.gain)}x" if found.helps else "no help"
+    return CeilingRow(technique=found.technique, expected=expected, at_most=most, because=found.because)
 
 
 def ceilings_table(records: RunRecords) -> Table:
@@ -269,10 +301,8 @@ def ceilings_table(records: RunRecords) -> Table:
     table.add_column("expected", justify="right")
     table.add_column("at most", justify="right")
     table.add_column("because", overflow="fold")
-    for row in ceiling_rows(records):
-        gains = (f"{numbers.significant(row.gain)}x", f"{numbers.significant(row.ceiling)}x")
-        shown = gains if row.helps else ("no help", NONE if row.ceiling <= 1 else gains[1])
-        table.add_row(row.technique, *shown, Text(row.because))
+    for row in ceiling_cells(records):
+        table.add_row(row.technique, row.expected, row.at_most, Text(row.because))
     table.caption = Text(
         "Expected: touched layers keep their distance from the roof. At most: they reach it.", style="dim"
     )

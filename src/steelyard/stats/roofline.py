@@ -14,7 +14,7 @@ import numpy as np
 
 from steelyard.records import Floats, Profiled, Sample, Unavailable
 
-__all__ = ["Placed", "Roof", "Traffic", "between_s", "layer_seconds", "place", "roof_of"]
+__all__ = ["Placed", "Roof", "Traffic", "between_s", "layer_seconds", "place", "raised", "roof_of"]
 
 _DTYPES = ("fp32", "bf16", "fp16", "int8")
 SMALL_CALL = 20  # an operator that takes fewer dispatches' worth of time is mostly fixed cost
@@ -87,6 +87,16 @@ def roof_of(peaks: Sequence[Sample | Unavailable]) -> Roof | None:
             cache_bytes=size,
         ),
     )
+
+
+def raised(roof: Roof, profiled: Profiled) -> Roof:
+    """The roof, no lower than what a layer was seen to reach: a peak that was measured in a busy moment is none."""
+    seconds = layer_seconds(profiled)
+    peaks = dict(roof.flops_per_s)
+    for row, spent in zip(profiled.layers, seconds, strict=True):
+        if row.dtype in peaks and spent > 0:
+            peaks[row.dtype] = max(peaks[row.dtype], 2.0 * row.macs / float(spent))
+    return Roof(flops_per_s=peaks, traffic=roof.traffic)
 
 
 def layer_seconds(profiled: Profiled) -> Floats:
