@@ -438,6 +438,7 @@ def save_baseline(
     run: str | Path,
     path: str | Path,
     *,
+    data: str | Path | None = None,
     budget: str | float = "1m",
     scores: bool = False,
     progress: Progress = silent,
@@ -445,7 +446,8 @@ def save_baseline(
     """Write what a gate must know of a run later into one small file, for the repository."""
     from steelyard.pipeline.gating.gate import save_baseline as save
 
-    save(Path(run), Path(path), budget_s=parse_budget(budget), scores=scores, progress=progress)
+    words = None if data is None else str(data)
+    save(Path(run), Path(path), data=words, budget_s=parse_budget(budget), scores=scores, progress=progress)
     return Path(path)
 
 

@@ -64,7 +64,9 @@ def gate(
     if save is not None:
         _check_save(candidate, require)
         with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
-            path = api.save_baseline(baseline, save, budget=budget, scores=scores, progress=progress)
+            path = api.save_baseline(
+                baseline, save, data=words["data"], budget=budget, scores=scores, progress=progress
+            )
         _say_saved(path, as_json=as_json, quiet=quiet)
         return 0
     if candidate is None:

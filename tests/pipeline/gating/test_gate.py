@@ -14,7 +14,7 @@ import pytest
 from gating_bench import ELSEWHERE, Machine, benchmark_run, measurement, optimize_run, processes, sample, unfinished_run
 from steelyard import api
 from steelyard.errors import InvalidInput, RunFolderBusy, SchemaTooNew
-from steelyard.records import GateReport, SavedBaseline, decode
+from steelyard.records import GateReport, SavedBaseline, Suite, decode
 from steelyard.store import RunFolder, read_baseline
 
 Ask = Callable[..., GateReport]
@@ -263,6 +263,9 @@ def test_words_that_cannot_be_followed_are_refused_with_the_cure(two: tuple[Path
     main, pr = two
     saved = api.save_baseline(optimize_run(tmp_path / "o", measurement(_latency())), tmp_path / "o.json")
     (tmp_path / "empty").mkdir()
+    suite = tmp_path / "suite"
+    with RunFolder(suite) as folder:
+        folder.append(Suite(name="s", cells=(), definition="{}", environment=ELSEWHERE))
     cases: list[tuple[tuple[Path, Path], dict[str, Any], str]] = [
         ((main, main), {}, "give two that differ"),
         ((main, main / "." / "baseline" / ".."), {}, "give two that differ"),
@@ -273,6 +276,8 @@ def test_words_that_cannot_be_followed_are_refused_with_the_cure(two: tuple[Path
         ((main, pr), {"noise_floor": -1.0}, "log-ratio from 0 on"),
         ((main, pr), {"speed": 1}, "gate has no 'speed'"),
         ((main, unfinished_run(tmp_path / "u")), {}, "has not ended: the same optimize command"),
+        ((main, suite), {}, "holds a suite: .*suite compare"),
+        ((main, pr), {"out": suite}, "records of another kind"),
     ]
     for sides, words, message in cases:
         with pytest.raises(InvalidInput, match=message):
@@ -320,3 +325,35 @@ def test_a_saved_baseline_says_what_it_is(tmp_path: Path) -> None:
     saved = read_baseline(api.save_baseline(run, tmp_path / "b.json"))
     assert isinstance(saved, SavedBaseline)
     assert (saved.name, saved.source, saved.labels) == ("run", "tiny.onnx", ("no", "yes"))
+
+
+# --- real processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_real_models_in_real_processes(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two copies of one net: whatever the machine does, sizes and answers agree."""
+    from steelyard.pipeline.gating import processes as of_processes
+
+    monkeypatch.setattr(of_processes, "ROUNDS", 2)
+    told: list[str] = []
+    report = api.gate(
+        *two,
+        require=["size <= 1x", "accuracy drop <= 5%", "latency <= 1e9x"],
+        data="digits",
+        budget="1s",
+        history=False,
+        progress=lambda what, _: told.append(what),
+    )
+    assert [v.outcome for v in report.verdicts] == ["met", "met", "met"]
+    assert report.verdicts[1].estimate is not None
+    assert report.verdicts[1].estimate.value == 0
+    assert report.stages[0].comparison is not None
+    assert report.stages[0].comparison.seconds.shape == (2, 12, 3)
+    assert "stage 1: taking turns, round 2 of 2" in told
+    saved = api.save_baseline(two[0], tmp_path / "main.json", data="digits", budget="1s")
+    later = api.gate(saved, two[1], require=["accuracy drop <= 5%", "macro_f1 drop <= 20%"], data="digits")
+    assert [v.outcome for v in later.verdicts] == ["met", "met"]
+    assert later.how == "stored"

@@ -21,15 +21,16 @@ from steelyard import __version__
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
 from steelyard.measure.turns import log_ratios
+from steelyard.pipeline.gating.answers import answers_to
 from steelyard.pipeline.gating.processes import slim, with_processes
 from steelyard.pipeline.gating.request import GateJob, is_cost, is_time
 from steelyard.pipeline.gating.scales import Scales, scales_for
 from steelyard.pipeline.gating.sides import read_contender
 from steelyard.pipeline.job import Progress, silent
 from steelyard.probe.host import environment
-from steelyard.records import ControlReading, GateReport, GateStage, Requirement, SavedBaseline, Verdict
+from steelyard.records import ControlReading, GateReport, GateStage, Requirement, Run, SavedBaseline, Verdict
 from steelyard.stats.sequence import noise_floor
-from steelyard.store import RunFolder, append_control, read_controls, write_baseline
+from steelyard.store import RunFolder, append_control, kind_of, read_controls, write_baseline
 
 __all__ = ["gate", "save_baseline"]
 
@@ -79,6 +80,7 @@ def save_baseline(
     run: Path,
     path: Path,
     *,
+    data: str | None = None,
     budget_s: float = 60.0,
     scores: bool = False,
     limits: Limits | None = None,
@@ -86,14 +88,18 @@ def save_baseline(
 ) -> SavedBaseline:
     """Write what a later gate must know of a run into one small file, for the repository.
 
-    A run whose readings come from one process alone is timed again, in ten. ``scores`` keeps the probabilities of all
+    A run whose readings come from one process alone is timed again, in ten. ``data`` names what to judge quality on
+    where the run did not. ``scores`` keeps the probabilities of all
     classes, which areas under curves need; without them labels, predicted classes and the true class's probability.
     """
-    side = read_contender(run)
+    side, limits = read_contender(run), limits or Limits()
     with tempfile.TemporaryDirectory(prefix="steelyard-gate-") as aside:
-        measured = with_processes(side, Path(aside), budget_s, 0, limits or Limits(), progress, "timing ten processes")
-    if measured is None:
-        raise InvalidInput(f"{run} holds no readings and no inputs to take them with: give a run folder")
+        measured = with_processes(side, Path(aside), budget_s, 0, limits, progress, "timing ten processes")
+        if measured is None:
+            raise InvalidInput(f"{run} holds no readings and no inputs to take them with: give a run folder")
+        if data is not None:
+            made = answers_to(data, side, Path(aside), limits, progress)
+            measured = dataclasses.replace(measured, predictions=(made,))
     saved = SavedBaseline(
         name=run.name or str(run.resolve().name),
         source=side.spec.source if side.spec else "",
@@ -119,6 +125,8 @@ def _check_words(job: GateJob) -> None:
         raise InvalidInput(
             f"the baseline comes first: steelyard gate {job.candidate} --against {job.baseline} judges {job.baseline.name} by that file"
         )
+    if job.out is not None and kind_of(job.out) not in (None, GateReport, Run):
+        raise InvalidInput(f"{job.out} holds records of another kind: give another --out")
     if job.noise_floor is not None and not 0 <= job.noise_floor < math.inf:
         raise InvalidInput(f"a noise floor is a log-ratio from 0 on, such as 0.01; got {job.noise_floor}")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.errors import InvalidInput
-from steelyard.measure.weigh import WeighSettings, predict_split, weigh
+from steelyard.measure.weigh import WeighSettings, weigh
 from steelyard.metrics.table import quality
+from steelyard.pipeline.gating.answers import answers_of_both
 from steelyard.pipeline.gating.processes import (
     has_processes,
     log_of,
@@ -29,8 +30,6 @@ from steelyard.pipeline.prove import cost_of
 from steelyard.probe.host import environment
 from steelyard.records import GateStage, Measurement, Predictions, Requirement, Unavailable, Verdict
 from steelyard.subject.artifact import Artifact
-from steelyard.subject.load import load_subject
-from steelyard.subject.splits import write_split
 from steelyard.verify.judge import Case, control_ratio, judge
 
 __all__ = ["Scales", "scales_for"]
@@ -79,7 +78,9 @@ def scales_for(job: GateJob, before: Contender, after: Contender, aside: Path, p
             "costs with that in mind"
         )
     wanted = any(quality(r.quantity) is not None for r in job.requirements)
-    made = _predictions(job, before, after, aside, progress, afresh=not why) if wanted else (None, None)
+    made: tuple[Predictions | None, Predictions | None] = (None, None)
+    if wanted:
+        made = answers_of_both(before, after, job.data, aside, job.limits, progress, afresh=not why)
     return Scales(
         job=job,
         before=before,
@@ -217,41 +218,6 @@ def _look(
     return dataclasses.replace(weighed, predictions=() if made is None else (made,))
 
 
-# --- quality -------------------------------------------------------------------------------------------
-
-
-def _predictions(
-    job: GateJob, before: Contender, after: Contender, aside: Path, progress: Progress, *, afresh: bool
-) -> tuple[Predictions | None, Predictions | None]:
-    """Answers of both on the same test examples: stored ones where they are, else made now, else each side's own."""
-    stored = before.on_test, after.on_test
-    if job.data is None and stored[0] and stored[1] and np.array_equal(stored[0].labels, stored[1].labels):
-        return stored
-    if not afresh:
-        return stored
-    data = _written(job.data, before, after, aside, progress) if job.data else before.data or after.data
-    if data is None:
-        return stored
-    made: list[Predictions] = []
-    for side in (before, after):
-        progress(f"predicting the test split with {side.word}", None)
-        inputs = aside / f"inputs-{len(made)}.npy"
-        assert side.inputs is not None
-        np.save(inputs, side.inputs())
-        made.append(predict_split(_artifact(side), inputs, data, "test", limits=job.limits, log=log_of(aside)))
-    return made[0], made[1]
-
-
-def _written(words: str, before: Contender, after: Contender, aside: Path, progress: Progress) -> Path:
-    """The test split of the data that --data names, on disk."""
-    spec = before.spec or after.spec
-    if spec is None:
-        raise InvalidInput("--data needs a run folder on one side, which knows how its model takes data")
-    progress("reading the data", None)
-    write_split(load_subject(dataclasses.replace(spec, data=words)).splits().test, aside / "data", "test")
-    return aside / "data"
-
-
 # --- what was read ---------------------------------------------------------------------------------------
 
 
@@ -288,5 +254,5 @@ def _cure(requirement: Requirement, side: Contender) -> str:
     if quality(requirement.quantity) is None:
         return "measure it again with this version, or leave the requirement out"
     if side.kind == "file":
-        return f"save {side.word} again, from a run with labelled data"
+        return f"save {side.word} again with --data"
     return "give --data, or runs of optimize, which keep their test data"

@@ -5,7 +5,7 @@ A side holds what was read of a model, and, where they are still there, the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,29 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, UnsafeFile
 from steelyard.measure.weigh import read_parity
-from steelyard.records import Environment, GateSide, Measurement, Plan, Predictions, RunRecords, SubjectSpec
-from steelyard.store import RECORDS, check_idle, holds_evaluations, read_baseline, read_records
+from steelyard.records import (
+    Environment,
+    Evaluation,
+    GateReport,
+    GateSide,
+    Measurement,
+    Plan,
+    Predictions,
+    RunRecords,
+    SubjectSpec,
+    Suite,
+)
+from steelyard.store import RECORDS, check_idle, kind_of, read_baseline, read_records
 from steelyard.subject.artifact import MANIFEST, Artifact, read_artifact, refuse_code
 
 __all__ = ["Contender", "read_contender", "why_not_afresh"]
+
+_INSTEAD: Mapping[type | None, str] = {
+    Evaluation: "an evaluation: two of those are compared by `steelyard evaluate A --compare B --require ...`",
+    Suite: "a suite: two of those are compared by `steelyard suite compare A B`",
+    GateReport: "what gates said, and no model: give the run folders that were gated",
+}
+"""Folders that are no side of a gate, and what to do with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,10 +138,9 @@ def _deployed(path: Path) -> Contender:
 
 def _run(path: Path) -> Contender:
     check_idle(path)
-    if holds_evaluations(path):
-        raise InvalidInput(
-            f"{path} holds an evaluation: compare two of those with `steelyard evaluate A --compare B --fail-under ...`"
-        )
+    instead = _INSTEAD.get(kind_of(path))
+    if instead is not None:
+        raise InvalidInput(f"{path} holds {instead}")
     records = read_records(path)
     if records.run.command not in ("optimize", "benchmark"):
         raise InvalidInput(f"{path} holds a run of {records.run.command}: a gate takes runs of optimize or benchmark")
