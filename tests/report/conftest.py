@@ -14,9 +14,9 @@ from steelyard.report.html import render_html
 KINDS = ("full", "interrupted", "benchmark", "nothing_passed")
 
 
-def _load() -> ModuleType:
-    path = Path(__file__).with_name("example_run.py")
-    spec = importlib.util.spec_from_file_location("example_run", path)
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,7 +27,13 @@ def _load() -> ModuleType:
 @pytest.fixture(scope="session")
 def example() -> ModuleType:
     """The module of hand-written runs."""
-    return _load()
+    return _load("example_run")
+
+
+@pytest.fixture(scope="session")
+def example_load() -> ModuleType:
+    """The module of a hand-written benchmark under load."""
+    return _load("example_load")
 
 
 @pytest.fixture(scope="session")

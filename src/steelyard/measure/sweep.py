@@ -17,7 +17,7 @@ from steelyard.measure.process import Child
 from steelyard.probe.clock import Clock, SystemClock
 from steelyard.records import Sample, Scalar, Unavailable
 
-__all__ = ["Cell", "SweepSettings", "cell_conditions", "sweep"]
+__all__ = ["Cell", "CellFailed", "SweepSettings", "cell_conditions", "sweep"]
 
 Cell = tuple[int, int]  # batch size, callers
 Slots = Mapping[Cell, list[Slot]]
@@ -46,6 +46,14 @@ class SweepSettings:
         return [(b, c) for c in sorted(set(self.concurrency)) for b in sorted(set(self.batches))]
 
 
+class CellFailed(WorkerFailed):
+    """The process died in one cell; ``cell`` says which."""
+
+    def __init__(self, cell: Cell, failure: WorkerFailed) -> None:
+        super().__init__(failure.kind, str(failure))
+        self.cell = cell
+
+
 @dataclass(slots=True, kw_only=True)
 class _Grid:
     """What is known of the cells while they are visited."""
@@ -65,7 +73,8 @@ def sweep(
 
     ``throughput_per_s`` (examples, one a slot), ``sweep_latency_s`` (one a call), ``cores_busy``, ``machine_cores_busy``,
     ``memory_resident_bytes`` and ``calls_in_flight`` (one a slot); blocks are passes. A cell whose call is too long for the
-    time, or that the model refuses, is `Unavailable`. At least three passes are made. `on_pass` is told the share done.
+    time, or that the model refuses, is `Unavailable`. At least three passes are made. `on_pass` is told the share done. Raises
+    `CellFailed` where the process dies in a cell's first visit, `WorkerFailed` where it dies later.
     """
     clock = clock or SystemClock()
     ends_ns = clock.now_ns() + int(settings.seconds * 1e9)
@@ -108,7 +117,7 @@ def _pilot(child: Child, settings: SweepSettings) -> _Grid:
             grid.call_s[cell] = float(np.max(calls.ends_s - calls.starts_s))
         except WorkerFailed as failure:
             if failure.kind != "error":
-                raise
+                raise CellFailed(cell, failure) from failure
             grid.left_out[cell] = str(failure)
     return grid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from steelyard.measure.loading import LoadingSettings, loading
 from steelyard.measure.memory import weigh_memory
 from steelyard.measure.process import Child
 from steelyard.measure.stress import StressSettings, stress
-from steelyard.measure.sweep import SweepSettings, sweep
+from steelyard.measure.sweep import CellFailed, SweepSettings, cell_conditions, sweep
 from steelyard.measure.weigh import WeighSettings, weigh_in
 from steelyard.pipeline.asked import Asked, quantile
 from steelyard.pipeline.begin import begin
@@ -97,17 +98,38 @@ def benchmark(job: Job, asked: Asked, progress: Progress = silent) -> RunRecords
 
 def _measured(bench: _Bench) -> Iterator[Measurement]:
     """The measurement as it grows."""
-    with Child(LOAD_WORKER, limits=bench.job.limits, log=bench.log) as child:
+    with ExitStack() as stack:
+        child = _child(bench, stack)
         measured = _weighed(bench, child)
         yield measured
         measured = _with(measured, _swept(bench, child))
         yield measured
-        loads = [*_scenarios(bench, child, measured), *_stressed(bench, child, measured)]
-    measured = _with(measured, loads)
-    yield measured
+        if bench.asked.scenarios:
+            measured = _with(measured, _scenarios(bench, _living(bench, stack, child), measured))
+            yield measured
+        if bench.asked.stress:
+            measured = _with(measured, _stressed(bench, _living(bench, stack, child), measured))
+            yield measured
     measured = _with(measured, _loaded(bench))
     yield measured
     yield _with(measured, _remembered(bench))
+
+
+def _child(bench: _Bench, stack: ExitStack) -> Child:
+    return stack.enter_context(Child(LOAD_WORKER, limits=bench.job.limits, log=bench.log))
+
+
+def _living(bench: _Bench, stack: ExitStack, child: Child) -> Child:
+    """The child, or where it died another with the model loaded."""
+    if child.alive:
+        return child
+    fresh = _child(bench, stack)
+    _load(bench, fresh)
+    return fresh
+
+
+def _load(bench: _Bench, child: Child) -> None:
+    child.call("load", folder=str(bench.prepared.baseline.folder), inputs=str(bench.prepared.inputs))
 
 
 def _with(measured: Measurement, more: Iterable[Reading]) -> Measurement:
@@ -137,11 +159,30 @@ def _swept(bench: _Bench, child: Child) -> Sequence[Reading]:
         seconds=bench.seconds(SWEEP),
         budget_s=bench.job.budget_s,
     )
-    found = _or_why(
-        "throughput_per_s", lambda: sweep(child, settings, on_pass=lambda d: bench.say("throughput", d * SWEEP))
-    )
+    found = _or_why("throughput_per_s", lambda: _cells(bench, child, settings))
     bench.spent += SWEEP
     return found
+
+
+def _cells(bench: _Bench, child: Child, settings: SweepSettings) -> Sequence[Reading]:
+    """The sweep; a batch size that kills the process costs only itself and what is larger."""
+    try:
+        return sweep(child, settings, on_pass=lambda done: bench.say("throughput", done * SWEEP))
+    except CellFailed as failure:
+        batch, _ = failure.cell
+        why = f"{failure.kind} at batch {batch}: {failure}"
+        lost = [
+            Unavailable(quantity="throughput_per_s", reason=why, conditions=cell_conditions(cell))
+            for cell in settings.cells
+            if cell[0] >= batch
+        ]
+        smaller = tuple(b for b in settings.batches if b < batch)
+        if not smaller:
+            return lost
+        with ExitStack() as stack:
+            fresh = _child(bench, stack)
+            _load(bench, fresh)
+            return [*lost, *_cells(bench, fresh, dataclasses.replace(settings, batches=smaller))]
 
 
 def _scenarios(bench: _Bench, child: Child, measured: Measurement) -> Iterator[Reading]:
@@ -174,8 +215,6 @@ def _scenario(name: Name, bench: _Bench, measured: Measurement) -> Scenario:
 
 
 def _stressed(bench: _Bench, child: Child, measured: Measurement) -> Sequence[Reading]:
-    if not bench.asked.stress:
-        return ()
     capacity, limit = _capacity(measured, batch=1), _limit(bench.asked.target, measured)
     if isinstance(limit, Unavailable):
         return (limit,)
@@ -206,7 +245,7 @@ def _limit(target: Requirement | None, measured: Measurement) -> Reading:
 def _loaded(bench: _Bench) -> Sequence[Reading]:
     bench.say("loading, cold and warm")
     settings = LoadingSettings(seconds=bench.seconds(LOADING))
-    return _or_why(
+    found = _or_why(
         "load_s",
         lambda: loading(
             bench.prepared.baseline,
@@ -217,6 +256,8 @@ def _loaded(bench: _Bench) -> Sequence[Reading]:
             on_pair=lambda n: bench.say("loading, cold and warm", LOADING * n / settings.pairs),
         ),
     )
+    bench.spent += LOADING
+    return found
 
 
 def _remembered(bench: _Bench) -> Sequence[Reading]:
