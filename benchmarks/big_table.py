@@ -1,11 +1,12 @@
-"""A CSV of 1 GB and its Parquet twin: read by PyArrow, and read and evaluated by `steelyard evaluate`.
+"""A CSV of 1 GB and its Parquet twin: read by PyArrow and Polars, and read and evaluated by `steelyard evaluate`.
 
     python -m benchmarks.big_table --rounds 3
 
-34 million rows of label, score and region, made in a temporary folder and removed. PyArrow reads the two columns that the
-evaluation needs, in a process of its own; `steelyard evaluate` also hashes the file, judges four metrics with their
-intervals, draws its curves and writes the report. Arms take turns in random order. Wall seconds, processor seconds
-(user and system, all threads) and peak memory are those of the whole process. Writes `results/big-table.{md,json}`.
+34 million rows of label, score and region, made in a temporary folder and removed. PyArrow, and Polars where it is
+installed, read the two columns that the evaluation needs, in a process of their own; `steelyard evaluate` also hashes the
+file, judges four metrics with their intervals, draws its curves and writes the report. Arms take turns in random order.
+Wall seconds, processor seconds (user and system, all threads) and peak memory are those of the whole process. Writes
+`results/big-table.{md,json}`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +30,26 @@ ROWS, AT_ONCE = 34_000_000, 1_000_000
 METRICS = ("accuracy", "roc_auc", "f1", "brier")
 CSV, PARQUET = "predictions.csv", "predictions.parquet"
 OURS = "Steelyard reads and evaluates the "
+NEEDED = ["label", "score"]
 READ = {
     f"PyArrow reads the {CSV}": "from pyarrow import csv; "
-    f"csv.read_csv({CSV!r}, convert_options=csv.ConvertOptions(include_columns=['label', 'score']))",
-    f"PyArrow reads the {PARQUET}": f"from pyarrow import parquet; parquet.read_table({PARQUET!r}, columns=['label', 'score'])",
+    f"csv.read_csv({CSV!r}, convert_options=csv.ConvertOptions(include_columns={NEEDED}))",
+    f"PyArrow reads the {PARQUET}": f"from pyarrow import parquet; parquet.read_table({PARQUET!r}, columns={NEEDED})",
+}
+POLARS = {
+    f"Polars reads the {CSV}": f"import polars; polars.read_csv({CSV!r}, columns={NEEDED})",
+    f"Polars reads the {PARQUET}": f"import polars; polars.read_parquet({PARQUET!r}, columns={NEEDED})",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rows", type=int, default=ROWS, help="fewer for a trial")
+    options = parser.parse_args()
+    rounds = options.rounds
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
+        make(Path(folder), options.rows)
         sizes = {name: (Path(folder) / name).stat().st_size for name in (CSV, PARQUET)}
         arms = _arms()
         taken: dict[str, list[tuple[float, float, int]]] = {name: [] for name in arms}
@@ -49,10 +58,10 @@ def main() -> None:
             for which in rng.permutation(len(arms)):
                 name = list(arms)[which]
                 taken[name].append(_run(arms[name], folder))
-    _write(taken, sizes)
+    _write(taken, sizes, options.rows)
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, total: int = ROWS) -> None:
     """Both files, a million rows at a time: 10 % positives, calibrated scores, five regions."""
     import pyarrow as pa
     from pyarrow import csv, parquet
@@ -63,7 +72,7 @@ def make(folder: Path) -> None:
         csv.CSVWriter(folder / CSV, schema) as text,
         parquet.ParquetWriter(folder / PARQUET, schema) as columns,
     ):
-        for _ in range(ROWS // AT_ONCE):
+        for _ in range(total // AT_ONCE):
             labels = rng.random(AT_ONCE) < 0.1
             scores = 1 / (1 + np.exp(-(rng.normal(size=AT_ONCE) + 1.5 * labels - 1.5)))
             region = pa.array(regions[rng.integers(0, 5, AT_ONCE)])
@@ -76,7 +85,8 @@ def _arms() -> dict[str, list[str]]:
     asked = [word for name in METRICS for word in ("--metric", name)]
     evaluate = [sys.executable, "-m", "steelyard", "evaluate"]
     ours = {OURS + name: [*evaluate, name, *asked, "--quiet", "--out", f"{name}-out"] for name in (CSV, PARQUET)}
-    return {name: [sys.executable, "-c", code] for name, code in READ.items()} | ours
+    read = READ | (POLARS if find_spec("polars") else {})
+    return {name: [sys.executable, "-c", code] for name, code in read.items()} | ours
 
 
 def _run(command: list[str], folder: str) -> tuple[float, float, int]:
@@ -89,8 +99,8 @@ def _run(command: list[str], folder: str) -> tuple[float, float, int]:
     return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
-def _write(taken: dict[str, list[tuple[float, float, int]]], sizes: dict[str, int]) -> None:
-    host = environment(("numpy", "pyarrow"))
+def _write(taken: dict[str, list[tuple[float, float, int]]], sizes: dict[str, int], total: int) -> None:
+    host = environment(("numpy", "pyarrow", "polars"))
     median = {name: np.median(np.array(runs), axis=0) for name, runs in taken.items()}
     rows = []
     for name, runs in taken.items():
@@ -103,12 +113,12 @@ def _write(taken: dict[str, list[tuple[float, float, int]]], sizes: dict[str, in
     stored = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in sizes.items())
     table = "\n".join(
         [
-            f"# {ROWS:,} saved predictions read and evaluated",
+            f"# {total:,} saved predictions read and evaluated",
             "",
             f"{host.cpu}, {host.cores} cores (load {os.getloadavg()[0]:.0f} at the end); {stored}.",
             f"{', '.join(f'{k} {v}' for k, v in host.packages.items())}. Made by `python -m benchmarks.big_table`.",
             "",
-            "| | median wall s | range | times reading | processor s | times reading | peak GiB | runs |",
+            "| | median wall s | range | times PyArrow | processor s | times PyArrow | peak GiB | runs |",
             "|---|---|---|---|---|---|---|---|",
             *rows,
             "",

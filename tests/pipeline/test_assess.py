@@ -5,8 +5,9 @@ import pytest
 
 from steelyard.metrics import examples as made
 from steelyard.metrics.classification import log_losses
+from steelyard.metrics.table import defaults, find
 from steelyard.pipeline.evaluation import assess
-from steelyard.pipeline.evaluation.request import Answers
+from steelyard.pipeline.evaluation.request import Answers, Request
 
 SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -47,3 +48,16 @@ def test_largest_errors_come_first():
     shown = list(assess._mistakes(answers(made.regression(errors, np.zeros(50)))))
     rows = [int(one.place.removeprefix("row ")) - 1 for one in shown]
     assert rows == sorted(range(50), key=lambda row: (-abs(errors[row]), row))[: assess.MISTAKES]
+
+
+def test_threads_find_what_one_finds(monkeypatch, tmp_path):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 2000)
+    examples = made.binary(labels, np.clip(0.3 * labels + 0.7 * rng.random(2000), 0, 1))
+    request = Request(source="a.csv", out=tmp_path)
+    metrics = [find(name, "binary") for name in defaults("binary")]
+    found = []
+    for many in (10**9, 1):
+        monkeypatch.setattr(assess, "_MANY", many)
+        found.append(repr(assess.assess(answers(examples), metrics, request, None, lambda step: None)))
+    assert found[0] == found[1]

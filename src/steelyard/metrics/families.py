@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from threading import RLock
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -88,7 +89,7 @@ class Family(Protocol):
 
 
 class Evidence:
-    """One model's examples with what its metrics share, each made when it is first asked for."""
+    """One model's examples with what its metrics share, each made once, when it is first asked for by any thread."""
 
     def __init__(self, examples: Examples, statistics: Sequence[TableStatistic] = ()) -> None:
         if not len(examples):
@@ -97,6 +98,7 @@ class Evidence:
         self._statistics = tuple(statistics)
         self._draws: dict[TableStatistic, Floats] = {}
         self._kept: dict[Any, Any] = {}
+        self._locks: dict[Any, RLock] = {}
 
     @classmethod
     def counted(cls, cells: Cells, classes: tuple[str, ...]) -> Evidence:
@@ -105,7 +107,7 @@ class Evidence:
         nobody = np.empty(0, dtype=np.int8)
         task: Task = "binary" if len(classes) == 2 else "multiclass"
         found.examples = Examples(task=task, labels=nobody, predicted=nobody, classes=classes)
-        found._statistics, found._draws, found._kept = (), {}, {}
+        found._statistics, found._draws, found._kept, found._locks = (), {}, {}, {}
         found.__dict__["cells"] = cells
         return found
 
@@ -128,11 +130,12 @@ class Evidence:
 
     def draws(self, statistic: TableStatistic) -> Floats:
         """The statistic on resampled tables; all the statistics that are expected share the tables."""
-        if statistic not in self._draws:
-            expected = tuple(s for s in self._statistics if s not in self._draws)
-            wanted = expected if statistic in expected else (statistic,)
-            self._draws |= dict(zip(wanted, self._resampled(wanted), strict=True))
-        return self._draws[statistic]
+        with self._locks.setdefault("draws", RLock()):
+            if statistic not in self._draws:
+                expected = tuple(s for s in self._statistics if s not in self._draws)
+                wanted = expected if statistic in expected else (statistic,)
+                self._draws |= dict(zip(wanted, self._resampled(wanted), strict=True))
+            return self._draws[statistic]
 
     def expect(self, statistics: Sequence[TableStatistic]) -> None:
         """Resample for these together, once the first of them is asked for."""
@@ -150,9 +153,10 @@ class Evidence:
 
     def keep(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once under this name."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
+        with self._locks.setdefault(name, RLock()):
+            if name not in self._kept:
+                self._kept[name] = make()
+            return self._kept[name]
 
 
 class Pair:
@@ -369,7 +373,7 @@ class Sums:
     trials: Callable[[Floats], float] | None = None  # of the sums: what a value without spread stands on
 
     def value(self, on: Evidence) -> float:
-        found = float(self.of_sums(sums(self._terms(on))))
+        found = float(self.of_sums(self._sums(on)))
         if math.isnan(found):
             raise Undefined(self.why(on.examples))
         return found
@@ -377,7 +381,7 @@ class Sums:
     def interval(self, on: Evidence, level: float) -> tuple[float, float, str]:
         self.value(on)
         of = self._spread(on)
-        size = None if self.trials is None else self.trials(sums(self._terms(on)))
+        size = None if self.trials is None else self.trials(self._sums(on))
         low, high = interval(of, low=self.low, high=self.high, level=level, scale=self.scale, size=size)
         return low, high, self._method(on.examples)
 
@@ -414,12 +418,23 @@ class Sums:
         kept: Floats = on.keep((self.terms, "terms"), lambda: self.terms(on.examples))
         return kept
 
+    def _sums(self, on: Evidence) -> Floats:
+        kept: Floats = on.keep((self.terms, "sums"), lambda: sums(self._terms(on)))
+        return kept
+
     def _spread(self, on: Evidence) -> Spread:
         made = on.examples
         strata = made.labels if made.stratified and made.labels.ndim == 1 and made.clusters is None else None
         found: Spread = on.keep(
             (self.name, "spread"),
-            lambda: spread(self._terms(on), self.of_sums, clusters=self._clusters(made), strata=strata),
+            lambda: spread(
+                self._terms(on),
+                self.of_sums,
+                clusters=self._clusters(made),
+                strata=strata,
+                at=self._sums(on),
+                jump=False,
+            ),
         )
         return found
 

@@ -43,11 +43,21 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """One slice: its conditions and which examples fulfil them."""
+    """One slice: its conditions, the places of its values among their columns' levels, and how many examples it holds."""
 
     conditions: tuple[tuple[str, str], ...]
-    inside: Bools
+    columns: tuple[Column, ...]
+    places: tuple[int, ...]
+    n: int
     discovered: bool = False
+
+    @property
+    def inside(self) -> Bools:
+        """Which examples fulfil the conditions; made when it is asked for, since many slices of many examples fill memory."""
+        found: Bools = self.columns[0].codes == self.places[0]
+        for column, place in zip(self.columns[1:], self.places[1:], strict=True):
+            found &= column.codes == place
+        return found
 
 
 def bins(name: str, values: NDArray[np.float64], spec: str) -> Column:
@@ -79,22 +89,33 @@ def cuts(columns: Sequence[Column]) -> tuple[tuple[Cut, ...], int]:
     With the number of pairs that were left out because there were more than 400.
     """
     single = tuple(
-        Cut(conditions=((column.name, level),), inside=column.codes == place)
+        Cut(conditions=((column.name, level),), columns=(column,), places=(place,), n=count)
         for column in columns
-        for place, level in enumerate(column.levels)
+        for place, (level, count) in enumerate(zip(column.levels, _counts(column), strict=True))
     )
-    crossed = sorted(_pairs(columns), key=lambda cut: -int(cut.inside.sum()))
+    crossed = sorted(_pairs(columns), key=lambda cut: -cut.n)
     return (*single, *crossed[:MOST_PAIRS]), max(0, len(crossed) - MOST_PAIRS)
 
 
 def _pairs(columns: Sequence[Column]) -> Iterator[Cut]:
     for one, other in combinations(columns, 2):
-        codes = one.codes * len(other.levels) + other.codes
-        found, counts = np.unique(codes, return_counts=True)
-        for code in found[(counts >= LEAST) & (len(codes) - counts >= LEAST)]:
-            first, second = divmod(int(code), len(other.levels))
+        width, total = len(other.levels), len(one.codes)
+        counts = np.bincount(one.codes * np.int64(width) + other.codes)
+        for code in np.flatnonzero((counts >= LEAST) & (total - counts >= LEAST)).tolist():
+            first, second = divmod(code, width)
             conditions = ((one.name, one.levels[first]), (other.name, other.levels[second]))
-            yield Cut(conditions=conditions, inside=codes == code, discovered=True)
+            yield Cut(
+                conditions=conditions,
+                columns=(one, other),
+                places=(first, second),
+                n=int(counts[code]),
+                discovered=True,
+            )
+
+
+def _counts(column: Column) -> list[int]:
+    found: list[int] = np.bincount(column.codes, minlength=len(column.levels)).tolist()
+    return found
 
 
 def judged(
@@ -114,8 +135,8 @@ def judged(
 
 
 def _looked_at(examples: Examples, metric: Metric, cut: Cut, level: float) -> SliceScore:
-    inside, outside = int(cut.inside.sum()), int((~cut.inside).sum())
-    here, there = _side(examples, metric, cut.inside), _side(examples, metric, ~cut.inside)
+    mask, inside, outside = cut.inside, cut.n, len(examples) - cut.n
+    here, there = _side(examples, metric, mask), _side(examples, metric, ~mask)
     score, rest = _asked(here, metric, level), _asked(there, metric, level)
     known = isinstance(score, Estimate) and isinstance(rest, Estimate)
     difference, p = None, None

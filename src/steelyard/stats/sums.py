@@ -176,13 +176,19 @@ def _rows(terms: ArrayLike) -> Floats:
 
 
 def spread(
-    terms: ArrayLike, value: Value, *, clusters: ArrayLike | None = None, strata: ArrayLike | None = None
+    terms: ArrayLike,
+    value: Value,
+    *,
+    clusters: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
+    at: Floats | None = None,
+    jump: bool = True,
 ) -> Spread:
     """The value of the summed `terms` ``(n, m)`` with its standard error.
 
-    `clusters` and `strata` are ids ``(n,)`` of any type that sorts. A cluster lies within one stratum. Raises
-    `InvalidInput` for no examples, NaN or infinity in the terms, ids of another length, or a value that is undefined on
-    these sums.
+    `clusters` and `strata` are ids ``(n,)`` of any type that sorts. A cluster lies within one stratum. `at` are the
+    :func:`sums`, where they are known; without `jump`, which only drops need, that is left out. Raises `InvalidInput`
+    for no examples, NaN or infinity in the terms, ids of another length, or a value that is undefined on these sums.
 
     >>> mean = spread([[1.0, 1.0], [3.0, 1.0]], lambda s: s[..., 0] / s[..., 1])
     >>> mean.value, round(mean.error, 6), mean.units
@@ -190,7 +196,7 @@ def spread(
     """
     rows = _rows(terms)
     groups = _codes("stratum", strata, len(rows))
-    at = sums(rows)
+    at = sums(rows) if at is None else at
     result = _defined(value, at)
     slope = gradient(value, at, np.sqrt(np.einsum("ij,ij->j", rows, rows)))
     effects, rounding = _weighted(rows, slope)
@@ -203,7 +209,7 @@ def spread(
         units=len(effects),
         degrees=degrees,
         clustered=clusters is not None,
-        jump=_jump(len(effects) * effects + result) if error > rounding else None,
+        jump=_jump(len(effects) * effects + result) if jump and error > rounding else None,
     )
 
 

@@ -368,7 +368,9 @@ class _Arrow(Table):
             from pyarrow import compute
 
             column = compute.if_else(column, "True", "False")  # as NumPy and Python write them
-        if not pa.types.is_dictionary(column.type):
+        if pa.types.is_integer(column.type):
+            column = column.dictionary_encode()  # as numbers: each of their words is written once
+        elif not pa.types.is_dictionary(column.type):
             try:
                 column = column.cast(pa.string()).dictionary_encode()
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -413,8 +415,8 @@ class _Parquet(_Arrow):
     def _read(self, numbers: Sequence[str], words: Sequence[str]) -> tuple[dict[str, Floats], dict[str, Words]]:
         import pyarrow.parquet as pq
 
-        with _reading(self.path, "Parquet"):
-            content = pq.read_table(self.path, columns=list(dict.fromkeys((*numbers, *words))))
+        with _reading(self.path, "Parquet"), pq.ParquetFile(self.path) as file:  # which brings no more than it needs
+            content = file.read(columns=list(dict.fromkeys((*numbers, *words))))
         return self._columns(content, numbers, words)
 
 

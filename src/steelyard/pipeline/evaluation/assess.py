@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +45,7 @@ MOST_ROWS = 200  # classes with numbers of their own
 MOST_CURVES = 6  # classes with curves of their own, the worst
 MOST_POINTS = 200
 MISTAKES = 12
+_MANY = 200_000  # examples from which threads gain more than they cost
 _CHUNK = 1 << 16  # examples whose losses are added up at once: they stay in the cache
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -51,11 +55,12 @@ def assess(
 ) -> Evaluated:
     """Everything about one model. `metrics` are in the order they are shown, the leading one first."""
     examples, level = answers.examples, request.level
-    say("scores")
+    say("scores and curves")
     of = evidence(examples, metrics)
-    scores = tuple(estimate(of, metric, level) for metric in metrics)
-    say("curves")
-    lines = tuple(_curves(of, level))
+    asked = (partial(estimate, of, metric, level) for metric in metrics)
+    *scores, lines, boxes = _side_by_side(
+        [*asked, lambda: tuple(_curves(of, level)), lambda: tuple(_boxes(examples))], len(examples)
+    )
     say("slices")
     slices, notes = _sliced(answers, metrics[0], request)
     return Evaluated(
@@ -64,11 +69,11 @@ def assess(
         digest=answers.digest,
         n=len(examples),
         split=answers.split,
-        scores=scores,
+        scores=tuple(scores),
         per_class=tuple(_per_class(of, level)),
         confusion=_confusion(of),
         curves=lines,
-        boxes=tuple(_boxes(examples)),
+        boxes=boxes,
         slices=slices,
         corrupted=answers.corrupted,
         mistakes=tuple(_mistakes(answers)),
@@ -78,6 +83,14 @@ def assess(
         temperature=_temperature(answers, level),
         notes=(*answers.notes, *notes),
     )
+
+
+def _side_by_side(jobs: Sequence[Callable[[], Any]], examples: int) -> list[Any]:
+    """What the jobs give, in their order; those of many examples on two threads: NumPy lets go of the interpreter."""
+    if examples < _MANY:
+        return [job() for job in jobs]
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 # --- classes ---------------------------------------------------------------------------------------------
