@@ -444,36 +444,39 @@ def energy(records: RunRecords) -> alt.LayerChart | None:
     import altair as alt
 
     found = [(name, joules.per_inference(measurement)) for name, measurement in _models(records)]
+    known = [(name, each) for name, each in found if isinstance(each, Estimate)]
+    if not known:
+        return None
+    top = max(drawing.finite(each.high, each.value) for _, each in known)
+    factor, unit = next(((f, u) for f, u in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")) if top >= f), (1e-9, "nJ"))
     rows: Rows = [
         {
             "model": name,
-            "value": each.value,
-            "low": each.low,
-            "high": drawing.finite(each.high, each.value),
+            "value": each.value / factor,
+            "low": each.low / factor,
+            "high": drawing.finite(each.high, each.value) / factor,
             "shown": numbers.interval(each.value, each.low, each.high, each.unit),
             "method": each.method,
         }
-        for name, each in found
-        if isinstance(each, Estimate)
+        for name, each in known
     ]
-    if not rows:
-        return None
     names = [r["model"] for r in rows]
     base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("model:N", title=None, sort=names),
         color=drawing.colour("model", _model_colours(records, names), names, legend=False),
         tooltip=drawing.tips(model="model", energy="shown", interval="method"),
     )
-    x = alt.X("low:Q", title="energy of one inference, J", scale=alt.Scale(zero=True), axis=alt.Axis(format="~s"))
+    scale = alt.Scale(domain=[0, 1.4 * top / factor], nice=False)  # room for the words behind the longest bar
+    x = alt.X("low:Q", title=f"energy of one inference, {unit}", scale=scale)
     bars = base.mark_bar(size=10, cornerRadius=5, opacity=0.35).encode(x=x, x2="high:Q")
     points = base.mark_point(size=110, filled=True, opacity=1).encode(x="value:Q")
-    labels = base.mark_text(dy=-14, color=theme.MUTED).encode(x="value:Q", text="shown:N", color=alt.value(theme.MUTED))
+    words = base.mark_text(align="left", dx=10).encode(x="high:Q", text="shown:N", color=alt.value(theme.MUTED))
     shared = " Models share their draws: bars that overlap say nothing about the difference." if len(rows) > 1 else ""
     return drawing.finish(
-        drawing.layered(bars, points, labels),
+        drawing.layered(bars, points, words),
         "Energy of one inference",
         f"Bars: {rows[0]['method']}.{shared}",
-        height=56 * len(rows) + 20,
+        height=44 * len(rows) + 20,
     )
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from steelyard.records import Estimate, Finding, RunRecords, Sample, Unavailable
-from steelyard.report import assembly, charts, derive, drawing, numbers, profiling, tables, text
+from steelyard.report import assembly, charts, derive, drawing, energy, numbers, profiling, tables, text
 from steelyard.report.assembly import Tile
 from steelyard.report.derive import Estimates, Pair
 
@@ -63,6 +63,7 @@ def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
         "layer_rows": profiling.layer_rows(records, 30),
         "ceiling_rows": profiling.ceiling_cells(records),
         "profile_lines": profiling.profile_lines(records),
+        "grid_rows": tables.grid_rows(energy.elsewhere(pair.after or pair.before, records.run.grid)),
         "control": charts.control_words(records.verification.control) if records.verification else "",
         "flags": records.verification.comparison.flags if records.verification else (),
         "command": _command(records),
@@ -219,6 +220,7 @@ def _command(records: RunRecords) -> str:
     words += [w for r in run.requirements if run.command != "benchmark" for w in ("--require", r.text)]
     words += run.words
     words += [w for name, value in run.spec.options.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--region", run.grid[0].region] if run.grid else []
     words += ["--seed", str(run.spec.seed)] if run.spec.seed else []
     words += ["--budget", f"{run.budget_s:g}s"] if run.budget_s else []
     return shlex.join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +27,7 @@ __all__ = [
     "TrialRow",
     "VerdictRow",
     "forecast_rows",
+    "grid_rows",
     "measurement_rows",
     "metric_name",
     "refusal_rows",
@@ -363,6 +364,19 @@ def metric_name(quantity: str) -> str:
     ('F1, macro', 'Top5 accuracy')
     """
     return METRICS.get(quantity, quantity.replace("_", " ").capitalize())
+
+
+def grid_rows(rows: Sequence[energy.Elsewhere]) -> tuple[tuple[str, str, str, str], ...]:
+    """(grid, carbon, against here, source) of each grid."""
+    return tuple(
+        (
+            row.factor.name if row.factor.name == row.factor.region else f"{row.factor.name} ({row.factor.region})",
+            numbers.interval(row.grams.value, row.grams.low, row.grams.high, row.grams.unit),
+            "here" if row.ratio is None else numbers.ratio(row.ratio.value, row.ratio.low, row.ratio.high),
+            f"{row.factor.g_per_kwh:.3g} ({row.factor.low:.3g}-{row.factor.high:.3g}) g/kWh, {row.factor.year}; {row.factor.source}",
+        )
+        for row in rows
+    )
 
 
 # --- verdicts and trials ---------------------------------------------------------------------------

@@ -152,12 +152,8 @@ def grids_table(title: str, column: str, rows: Sequence[energy.Elsewhere]) -> Ta
     table.add_column("grid", overflow="fold")
     for name in (column, "against here"):
         table.add_column(name, justify="right", overflow="fold")
-    for row in rows:
-        grams = numbers.interval(row.grams.value, row.grams.low, row.grams.high, row.grams.unit)
-        style = "bold" if row.ratio is None else ""
-        name = row.factor.name if row.factor.region == row.factor.name else f"{row.factor.name} ({row.factor.region})"
-        against = row.ratio and numbers.ratio(row.ratio.value, row.ratio.low, row.ratio.high)
-        table.add_row(name, grams, against or "here", style=style)
+    for name, grams, against, _ in tables.grid_rows(rows):
+        table.add_row(name, grams, against, style="bold" if against == "here" else "")
     words = "In brackets: 5-95 %. Averages of a year; a single hour can be half or double: steelyard carbon --forecast."
     table.caption, table.caption_justify = Text(words, style="dim"), "left"
     return table
