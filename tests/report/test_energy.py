@@ -12,7 +12,7 @@ from scipy import stats
 
 from steelyard.probe.carbon import carbon, grid
 from steelyard.records import Estimate, Measurement, RunRecords, Sample, Unavailable
-from steelyard.report import charts, derive, energy, text
+from steelyard.report import charts, derive, energy, tables, text
 
 
 @pytest.fixture
@@ -92,7 +92,19 @@ def test_the_ratio_of_two_models_is_that_of_the_turns_times(runs: dict[str, RunR
     assert isinstance(found, Estimate)
     assert times is not None
     assert (found.value, found.low, found.high) == pytest.approx((times.value, times.low, times.high), rel=1e-6)
-    assert "utilisation is equal" in found.method
+    assert energy.SAME in found.method
+
+
+def test_the_table_says_that_the_ratio_is_that_of_times(runs: dict[str, RunRecords]) -> None:
+    records, draws = runs["full"], np.random.default_rng(2).uniform(10, 40, 4000)
+    verification = records.verification
+    assert verification is not None
+    alike = tuple(with_energy(m, draws * 0.001, "modelled") for m in verification.measurements)
+    verification = dataclasses.replace(verification, measurements=alike)
+    rows = tables.score_rows(dataclasses.replace(records, verification=verification), {})
+    row = next(r for r in rows if r.name == "Energy, after / before")
+    assert row.note == energy.SAME
+    assert row.after == next(r for r in rows if r.name == "Latency, taking turns").after
 
 
 def test_nothing_read_is_unavailable_and_never_zero(runs: dict[str, RunRecords]) -> None:

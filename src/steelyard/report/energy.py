@@ -28,6 +28,7 @@ __all__ = [
 
 DRAWN = ("modelled", "calibrated")
 DRAWS = 4000
+SAME = "at equal utilisation the ratio of energies is the ratio of times"
 LEVEL = 0.9  # of draws: 5 to 95 %, as the models state it
 
 Found = Estimate | Unavailable
@@ -126,7 +127,7 @@ def ratio(before: Measurement | None, after: Measurement | None, logs: Floats) -
         return Unavailable(quantity="energy_ratio", reason="the two energies were not read in the same way")
     ends = product_ratio_interval(logs, first[0], second[0], shared=drawn, level=derive.LEVEL)
     same = drawn and bool(np.allclose(first[0], second[0], rtol=0.005))
-    how = "as the times, for utilisation is equal" if same else f"turns' times and {first[1]} power"
+    how = f"t on rounds: {SAME}" if same else f"turns' times and {first[1]} power"
     return _estimate("energy_ratio", "ratio", ends, derive.LEVEL, how, len(logs))
 
 

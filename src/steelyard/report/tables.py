@@ -221,6 +221,7 @@ def _energy_ratio_row(found: Estimate | Unavailable) -> ScoreRow:
         after=cell.text,
         change=change,
         interval=cell.interval,
+        note=energy.SAME if energy.SAME in cell.interval else "",
         missing_after=cell.missing,
     )
 
