@@ -111,10 +111,14 @@ def quantity(value: float, unit: str) -> str:
     ('98.7 %', '2.50 GFLOP/s', '1.08 k/s', '12.0 widgets')
     >>> quantity(64, "count"), quantity(11_173_962, "count")
     ('64', '11.2 M')
+    >>> quantity(0.99996, "fraction"), quantity(1.0, "fraction")  # what is not all is not written as all
+    ('99.996 %', '100 %')
     """
     scale, name = _scale(value, unit)
-    shown = f"{value:,.0f}" if _whole(value, unit, scale) else significant(value / scale)
-    return _joined(shown, name)
+    if _whole(value, unit, scale):
+        return _joined(f"{value:,.0f}", name)
+    near = _decimals_short_of_all(value) if unit == "fraction" else 0
+    return _joined(fixed(value / scale, near) if near > 1 else significant(value / scale), name)
 
 
 def interval(value: float, low: float, high: float, unit: str) -> str:
@@ -124,6 +128,8 @@ def interval(value: float, low: float, high: float, unit: str) -> str:
     ('12.3 ms (12.1-12.6)', '98.7 % (97.1-99.5)')
     >>> interval(11.4e6, 11.4e6, 11.4e6, "byte"), interval(0.5, 0.0, math.inf, "ratio")  # exact; nothing known
     ('11.4 MB', '0.500x (no bound)')
+    >>> interval(1.0, 0.9963, 1.0, "fraction"), interval(0.9996, 0.9991, 0.99985, "fraction")
+    ('100.0 % (99.6-100.0)', '99.96 % (99.91-99.98)')
     """
     if low == value == high:
         return quantity(value, unit)
@@ -131,6 +137,8 @@ def interval(value: float, low: float, high: float, unit: str) -> str:
         return f"{quantity(value, unit)} (no bound)"
     scale, name = _scale(value, unit)
     decimals = 0 if _whole(value, unit, scale) else _decimals(value / scale, 3)
+    if unit == "fraction":
+        decimals = max(decimals, _decimals_short_of_all(value), _decimals_short_of_all(low))
     span = _span(low / scale, high / scale, decimals)
     return f"{_joined(fixed(value / scale, decimals), name)} ({span})"
 
@@ -177,6 +185,14 @@ def _decimals(value: float, digits: int) -> int:
         return digits - 1
     exponent = math.floor(math.log10(float(f"{abs(value):.{digits - 1}e}")))
     return max(0, digits - 1 - exponent)
+
+
+def _decimals_short_of_all(share: float) -> int:
+    """Decimals of per cent, at most 6, at which a share under 1 is not rounded to 100 %; 0 for all others."""
+    left = 100 * (1 - share)
+    if not 0 < left < 1:
+        return 0
+    return min(6, max(0, math.floor(math.log10(0.5 / left)) + 1))
 
 
 def _span(low: float, high: float, decimals: int) -> str:
