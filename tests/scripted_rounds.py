@@ -52,6 +52,7 @@ class Script:
             turn_s=self.round_s / 24,
             calls=(call, call, call),
             warm=(np.full(50, 0.001),) * 3,
+            spread=0.01,
         )
 
     def rounds(

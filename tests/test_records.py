@@ -74,6 +74,7 @@ def examples(schema=2):
     comparison = r.Comparison(
         arms=("baseline", "control"), batch=1, seconds=np.arange(8.0).reshape(2, 2, 2),
         order=np.zeros((2, 2, 2), dtype=np.int32), flags=("round 1: steal",),
+        **({"ended_s": np.array([2.0, 4.0]), "readings": ((sample, gone), (sample,))} if schema > 1 else {}),
     )  # fmt: skip
     trial = r.Trial(
         plan=plan, artifact="trials/0", after=measurement, comparison=comparison, refusal=refusal,
@@ -97,7 +98,23 @@ def examples(schema=2):
         requirement, verdict, refusal, comparison, trial, verification, outcome, run, whole,
         *(evaluation_examples(estimate, gone, overlap, host) if schema > 1 else ()),
         *(gating_examples(plan, measurement, verdict, comparison, estimate, refusal) if schema > 1 else ()),
+        *(comparing_examples(comparison, estimate, gone, host) if schema > 1 else ()),
     ]  # fmt: skip
+
+
+def comparing_examples(comparison, estimate, gone, host):
+    """A comparison of two things, and what its control found."""
+    difference = r.Difference(metric="accuracy", first="a", second="b", drop=estimate)
+    compared = r.Compared(
+        kind="models", names=("a", "b"), sources=("a.onnx", "b.onnx"), digests=("1", "2"), command=("steelyard",),
+        band=0.02, level=0.95, time_level=0.975, batch=4, slots=12, slot_s=0.03, warm_s=0.25, environment=host,
+        round_s=2.0, detectable=0.01, detectable_from="a rehearsal", data="digits", examples=9, options={"scale": "1/255"},
+        qualities=((estimate, gone),), differences=(difference,), comparison=comparison, outcome="slower", ratio=estimate,
+        control=estimate, control_alarm=True, noise_floor=0.004, advice="more", warnings=("careful",), wall_s=60.0,
+        time="2026-01-01T00:00:00+00:00", version="0.1.0",
+    )  # fmt: skip
+    control = r.ControlReading(machine="f00", kind="models", log_ratio=0.001, spread=0.01, rounds=12, slots=12, time="now")
+    return compared, control
 
 
 def gating_examples(plan, measurement, verdict, comparison, estimate, refusal):

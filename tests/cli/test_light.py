@@ -30,7 +30,7 @@ def test_help_loads_no_framework(arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor", "gate", "suite"]
+    "command", ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor", "gate", "suite", "compare"]
 )
 def test_help_of_a_command_loads_no_framework(command):
     names, out = loaded(

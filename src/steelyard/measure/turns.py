@@ -8,6 +8,7 @@ machine falls on all arms alike. A round's reading for an arm is the median of i
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -107,6 +108,7 @@ class Rehearsal:
     turn_s: float  # one pass over all arms
     calls: tuple[dict[str, object], ...]  # what each arm's first call told
     warm: tuple[NDArray[np.float64], ...]  # every call's time from cold, for each arm
+    spread: float  # standard deviation of one turn's log-ratio of the last arm to the first
 
     def warm_s(self, least: float, most: float) -> tuple[float, tuple[int, ...]]:
         """Seconds of warm-up that all arms need, by their change-points, and the arms that found no steady state."""
@@ -119,13 +121,20 @@ class Rehearsal:
 def rehearse(
     arms: Sequence[Arm], settings: TurnSettings, *, limits: Limits | None = None, log: Path | None = None
 ) -> Rehearsal:
-    """One round of two slots. Raises `ArmFailed` for an arm that cannot run."""
+    """One round of `settings.slots`. Raises `ArmFailed` for an arm that cannot run."""
     began = time.perf_counter()
+    order = _abba(np.random.default_rng(settings.seed), settings.slots, len(arms))
     with _alive(arms, settings, limits, log) as (children, calls, warm):
         ready = time.perf_counter()
-        _play(children, settings, _abba(np.random.default_rng(settings.seed), 2, len(arms)))
+        times = _play(children, settings, order)
+        turn_s = (time.perf_counter() - ready) / settings.slots
+        logs = [math.log(float(np.median(slot[-1])) / float(np.median(slot[0]))) for slot in times]
         return Rehearsal(
-            start_s=ready - began, turn_s=(time.perf_counter() - ready) / 2, calls=tuple(calls), warm=tuple(warm)
+            start_s=ready - began,
+            turn_s=turn_s,
+            calls=tuple(calls),
+            warm=tuple(warm),
+            spread=float(np.std(logs, ddof=1)),
         )
 
 

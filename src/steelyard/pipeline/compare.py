@@ -16,7 +16,6 @@ import numpy as np
 from steelyard import __version__
 from steelyard.errors import InvalidInput, WorkerFailed
 from steelyard.measure.arms import Arm
-from steelyard.measure.noise import machine_noise
 from steelyard.measure.process import Limits
 from steelyard.measure.turns import ArmFailed, Rehearsal, TurnSettings, log_ratios, rehearse, rounds
 from steelyard.pipeline.job import Progress, share_done, silent
@@ -33,6 +32,7 @@ __all__ = ["ARMS", "Request", "compare", "spread_of"]
 ARMS = ("first", "second", "control")
 SLOTS = {"models": 12, "callables": 12, "commands": 4}  # turns of each arm in a round, where the budget has room
 MOST_SLOTS = 24
+REHEARSED = {"models": 6, "callables": 6, "commands": 2}  # turns of the rehearsal
 SLOT_S = {"models": 0.03, "callables": 0.03, "commands": 0.0}
 REHEARSED_S = 0.5  # of calls from cold, to see where the warm-up ends
 LEAST_WARM_S, MOST_WARM_S = 0.1, 2.0
@@ -145,7 +145,9 @@ def _begin(request: Request, sides: tuple[Side, Side], arms: dict[str, Arm], pro
     log = request.out / "workers.log"
     found = qualities(sides, names, request.metrics, request.level, request.limits, log, progress)
     progress("rehearsing", None)
-    settings = TurnSettings(slot_s=SLOT_S[request.kind], warm_s=REHEARSED_S, batch=request.batch)
+    settings = TurnSettings(
+        slots=REHEARSED[request.kind], slot_s=SLOT_S[request.kind], warm_s=REHEARSED_S, batch=request.batch
+    )
     began = time.perf_counter()
     with _naming(names, "before the first round"):
         rehearsal = rehearse(list(arms.values()), settings, limits=request.limits, log=log)
@@ -156,7 +158,7 @@ def _begin(request: Request, sides: tuple[Side, Side], arms: dict[str, Arm], pro
     host = environment()
     round_s = start_s + slots * rehearsal.turn_s
     level = time_level([d.p_value for d in found.differences], request.level)
-    spread, told_from = spread_of(host.machine, request.kind, slots)
+    spread, told_from = spread_of(host.machine, request.kind, slots, rehearsal.spread)
     least = least_detectable(spread, int((request.budget_s - rehearsed_s) / round_s), level)
     floor = noise_floor([r.log_ratio for r in read_controls(host.machine) if r.kind == request.kind])
     return Compared(
@@ -202,20 +204,23 @@ def _slots(request: Request, start_s: float, turn_s: float) -> int:
     return slots - slots % 2
 
 
-def spread_of(machine: str, kind: str, slots: int) -> tuple[float, str]:
-    """The spread of rounds' log-ratios to expect, and what that is told from: earlier comparisons, or the noise now."""
+def spread_of(machine: str, kind: str, slots: int, rehearsed: float) -> tuple[float, str]:
+    """The spread of rounds' log-ratios to expect, and what that is told from.
+
+    Earlier comparisons on this machine know it. Without any, the rehearsal's turns tell that of a median of `slots` of
+    them (1.2533 s / sqrt(n) for normal turns), and nothing of how processes differ, for which 0.3 % are added.
+    """
     known = [r.spread for r in read_controls(machine) if r.kind == kind][-_RECENT:]
     if known:
         return float(np.median(known)), f"{len(known)} earlier comparison{'s' * (len(known) > 1)} on this machine"
-    slot = machine_noise().spread / 1.349  # from an interquartile range to a normal's standard deviation
-    return max(1.2533 * math.sqrt(2 / slots) * slot, 0.002), "one second of timing a matrix product now; a rough guess"
+    return math.hypot(1.2533 * rehearsed / math.sqrt(slots), 0.003), "the turns of a rehearsal: a rough guess"
 
 
 def _promise(head: Compared, budget_s: float) -> str:
     """The least detectable effect, said before the first round."""
     if head.detectable is None:
         return f"a round takes {_duration(head.round_s)}: the budget of {_duration(budget_s)} has no room for {FIRST}"
-    return f"this budget finds a difference of {100 * head.detectable:.2g} % nine times in ten"
+    return f"this budget finds a difference of {_share(head.detectable)} nine times in ten"
 
 
 def _warnings(
@@ -362,6 +367,15 @@ def _too_small(head: Compared, verdict: TimeVerdict) -> str:
         return f"this machine has found as much between a thing and itself (noise floor {head.noise_floor:.1%})"
     nearest = min(abs(math.log(verdict.ratio.low)), abs(math.log(verdict.ratio.high)))
     return f"it may be less than the band of {head.band:.3g}" if nearest < math.log1p(head.band) else ""
+
+
+def _share(value: float) -> str:
+    """A share, or, where noise leaves nothing to be told, a word.
+
+    >>> _share(0.0123), _share(3e5)
+    ('1.2 %', 'a factor of two or more')
+    """
+    return "a factor of two or more" if value > 1 else f"{100 * value:.2g} %"
 
 
 def _duration(seconds: float) -> str:

@@ -29,6 +29,7 @@ MARKS = {
     "worse": ("✗", "red"),
     "undefined": ("–", "bright_black"),
 }
+_WIDEST = 24  # of a name above a column; longer ones stand in the verdict alone
 _UNIT = {"models": "inference", "callables": "call", "commands": "run"}
 
 
@@ -67,7 +68,8 @@ def compared_table(found: Compared) -> Table:
     """Both side by side: time, memory, quality, and how the second stands to the first, with intervals."""
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("", overflow="fold")
-    for name in found.names:
+    short = all(len(name) <= _WIDEST for name in found.names)
+    for name in found.names if short else ("first", "second"):
         table.add_column(Text(name), justify="right", overflow="fold")
     table.add_column("second against first", justify="right", overflow="fold")
     table.add_column("outcome")
@@ -81,9 +83,9 @@ def compared_table(found: Compared) -> Table:
 
 def _cost_rows(found: Compared, comparison: Comparison) -> list[tuple[str | Text, ...]]:
     first, second = (numbers.seconds(_typical(comparison, arm)) for arm in (0, 1))
-    shown = "no interval before round 10"
+    shown = "from round 10"
     if found.ratio is not None and not math.isinf(found.ratio.high):
-        shown = numbers.ratio(found.ratio.value, found.ratio.low, found.ratio.high)
+        shown = _ratio(found.ratio)
     rows: list[tuple[str | Text, ...]] = [
         (f"time of one {_UNIT[found.kind]}", first, second, shown, _marked(found.outcome))
     ]
@@ -96,6 +98,11 @@ def _cost_rows(found: Compared, comparison: Comparison) -> list[tuple[str | Text
             against = numbers.ratio(other / one) if one > 0 else ""
             rows.append((name, numbers.quantity(one, unit), numbers.quantity(other, unit), against, ""))
     return rows
+
+
+def _ratio(found: Estimate) -> str:
+    """Three decimals: a difference of 0.1 % is seen."""
+    return f"{found.value:.3f}x ({found.low:.3f}-{found.high:.3f})"
 
 
 def _typical(comparison: Comparison, arm: int) -> float:
@@ -147,8 +154,9 @@ def verdict_notes(found: Compared) -> Text:
 def _detectable(found: Compared) -> str:
     if found.detectable is None:
         return f"before measuring: the budget had no room for ten rounds of {numbers.seconds(found.round_s)}"
+    least = f"{100 * found.detectable:.2g} %" if found.detectable <= 1 else "a factor of two or more"
     return (
-        f"before measuring: the budget finds a difference of {100 * found.detectable:.2g} % nine times in ten "
+        f"before measuring: the budget finds a difference of {least} nine times in ten "
         f"(told from {found.detectable_from})"
     )
 
@@ -163,7 +171,7 @@ def _beside(found: Compared, comparison: Comparison) -> list[str]:
         f"beside it, not deciding: t {_span(t)}; sign flips {_span(flips)}, as if the number of rounds had been fixed"
     ]
     if found.control is not None and not math.isinf(found.control.high):
-        ratio = numbers.ratio(found.control.value, found.control.low, found.control.high)
+        ratio = _ratio(found.control)
         alarm = (
             ": ALARM, it should hold 1; every interval of the time was widened by as much"
             if found.control_alarm
