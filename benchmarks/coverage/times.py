@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.signal import lfilter
 from scipy.stats import norm
 
 from benchmarks.coverage.asked import Floats, Row, Section
+from steelyard.stats.knee import find_knee
 from steelyard.stats.multiple import holm
-from steelyard.stats.order import percentile_interval
+from steelyard.stats.order import percentile_interval, serial_percentile_interval
 from steelyard.stats.paired import log_ratio_interval, sign_flip_interval
 
 __all__ = ["SECTIONS"]
@@ -45,6 +47,36 @@ def percentile_rows(repeats: int = 2000) -> Iterator[Row]:
             yield f"p{100 * q:g}", n, covered(kept, math.exp(norm.ppf(q))) if kept else "refused"
 
 
+def serial_rows(repeats: int = 400) -> Iterator[Row]:
+    rng = np.random.default_rng(6)
+    for phi in (0.0, 0.5, 0.9):
+        for n in (1000, 5000):
+            noise = rng.standard_normal((repeats, n + 500)) * math.sqrt(1 - phi**2)
+            readings = lfilter([1.0], [1.0, -phi], noise, axis=1)[:, 500:]
+            for q in (0.5, 0.9, 0.99):
+                plain = [percentile_interval(row, q) for row in readings]
+                serial = [serial_percentile_interval(row, q) for row in readings]
+                refused = np.mean([e is None for e in serial])
+                shares = [
+                    covered([e[1:] for e in ends if e is not None], float(norm.ppf(q))) for ends in (plain, serial)
+                ]
+                yield phi, n, f"p{100 * q:g}", *shares, f"{100 * refused:.0f} %"
+
+
+def knee_rows(repeats: int = 400) -> Iterator[Row]:
+    rng = np.random.default_rng(7)
+    sizes = (1, 2, 4, 8, 16, 32)
+    for cost in (0.2, 0.5, 1.0, 3.0):
+        curve = np.array(sizes) / (cost + np.array(sizes))
+        truth = find_knee(sizes, np.tile(curve, (2, 1))).size
+        for passes in (3, 8, 20):
+            noise = rng.normal(0, 0.03, (repeats, passes, 6)) + rng.normal(0, 0.1, (repeats, passes, 1))
+            found = [find_knee(sizes, curve * np.exp(each)) for each in noise]
+            held = np.mean([truth in knee.likely for knee in found])
+            mean = np.mean([len(knee.likely) for knee in found])
+            yield cost, truth, passes, f"{held:.3f}", f"{np.mean([k.size == truth for k in found]):.3f}", f"{mean:.1f}"
+
+
 def holm_rows(repeats: int = 20_000) -> Iterator[Row]:
     rng = np.random.default_rng(5)
     for claims in (2, 5, 10):
@@ -77,6 +109,27 @@ SECTIONS = (
         text="Order-statistic interval of log-normal readings, 2,000 draws; at least 95 % by construction.",
         header=("percentile", "n", "coverage"),
         rows=percentile_rows,
+    ),
+    Section(
+        name="serial",
+        title="Percentiles of readings that follow each other",
+        text=(
+            "Autoregressive normal readings, 400 draws: plain order statistics, and those of the independent readings that "
+            "they are worth. Of the refused nothing is claimed; where most are refused, those left are the ones whose "
+            "dependence did not show."
+        ),
+        header=("phi", "n", "percentile", "plain", "effective", "refused"),
+        rows=serial_rows,
+    ),
+    Section(
+        name="knee",
+        title="The knee of a throughput",
+        text=(
+            "A call costs c once and 1 for each example; 3 % noise a slot, 10 % that a pass shares; 400 draws. How often the "
+            "95 % set holds the true knee, how often the estimate is it, and how many batch sizes the set has."
+        ),
+        header=("c", "knee", "passes", "set holds it", "estimate is it", "sizes in the set"),
+        rows=knee_rows,
     ),
     Section(
         name="holm",
