@@ -14,6 +14,7 @@ from steelyard.pipeline.begin import begin
 from steelyard.pipeline.deliver import deliver
 from steelyard.pipeline.explore import explore
 from steelyard.pipeline.job import Job, Progress, check_same, silent
+from steelyard.pipeline.minutes import training_minutes
 from steelyard.pipeline.prepare import Prepared, prepare_subject
 from steelyard.pipeline.prove import promises, prove
 from steelyard.pipeline.render import write_report
@@ -48,11 +49,11 @@ def optimize(job: Job, progress: Progress = silent) -> RunRecords:
             if known.outcome is not None and job.budget_s <= known.run.budget_s:
                 write_report(job.out, known)
                 return known
-        prepared = prepare_subject(job.spec, job.out, progress)
+        prepared = prepare_subject(job.spec, job.out, progress, to_train=True)
         run = _resume(job, known.run, folder) if known else begin(job, prepared, folder, "optimize", progress)
         shop = _workshop(job, prepared, run)
         baseline = (known and known.baseline) or _before(shop, run, folder, progress)
-        findings = (known and known.findings) or _diagnose(baseline, run, prepared, folder)
+        findings = (known and known.findings) or _diagnose(baseline, run, prepared, folder, job.limits.seconds)
         earlier = [t for t in known.trials if not _unreached(t)] if known else []
         deadline = time.monotonic() + run.budget_s - sum(t.wall_s for t in earlier)
         trials = explore(shop, folder, findings, earlier, deadline, run.budget_s, progress)
@@ -101,8 +102,11 @@ def _before(shop: Workshop, run: Run, folder: RunFolder, progress: Progress) -> 
     return measured
 
 
-def _diagnose(baseline: Measurement, run: Run, prepared: Prepared, folder: RunFolder) -> tuple[Finding, ...]:
-    findings = diagnose(baseline, run.peaks, plans_for(prepared.baseline.engine))
+def _diagnose(
+    baseline: Measurement, run: Run, prepared: Prepared, folder: RunFolder, limit_s: float
+) -> tuple[Finding, ...]:
+    hints = training_minutes(baseline, run.splits.get("train", 0), limit_s)
+    findings = diagnose(baseline, run.peaks, plans_for(prepared.baseline.engine), hints)
     folder.append(findings)
     return findings
 

@@ -19,13 +19,14 @@ from steelyard.subject.artifact import Artifact, read_artifact, write_manifest
 from steelyard.subject.contract import prepare
 from steelyard.subject.load import load_subject
 from steelyard.subject.safe import save_weights
-from steelyard.subject.splits import Splits, overlaps, stratified, write_split
+from steelyard.subject.splits import Split, Splits, overlaps, stratified, write_split
 from steelyard.subject.subject import Subject
 
 __all__ = ["Prepared", "prepare_subject"]
 
 CALIBRATION = 300  # training examples that quantisers may look at
 EXAMPLES = 64  # inputs that timing cycles through
+ROOM = 0.5  # of the free disk, which the training split may take
 _ENGINES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 
 
@@ -43,8 +44,13 @@ class Prepared:
     splits: Splits | None = None
 
 
-def prepare_subject(spec: SubjectSpec, out: Path, progress: Progress, *, with_data: bool = True) -> Prepared:
-    """Load the subject, read and check its data, fit it if it asks to be, and write all of it under `out`."""
+def prepare_subject(
+    spec: SubjectSpec, out: Path, progress: Progress, *, with_data: bool = True, to_train: bool = False
+) -> Prepared:
+    """Load the subject, read and check its data, fit it if it asks to be, and write all of it under `out`.
+
+    The training split is written `to_train` alone, and only of a model that can be trained.
+    """
     progress("reading the subject", None)
     subject = load_subject(spec)
     contract = subject.contract
@@ -65,6 +71,10 @@ def prepare_subject(spec: SubjectSpec, out: Path, progress: Progress, *, with_da
     progress("looking for examples that stand in two splits", None)
     found = overlaps(splits)
     _write_data(splits, contract, inputs)
+    untrained: tuple[str, ...] = ()
+    if to_train and not isinstance(subject.model, Path):
+        progress("writing the training split", None)
+        untrained = _write_training(splits.train, inputs.parent)
     return Prepared(
         baseline=baseline,
         inputs=inputs,
@@ -72,7 +82,7 @@ def prepare_subject(spec: SubjectSpec, out: Path, progress: Progress, *, with_da
         sizes={name: len(split) for name, split in splits.items()},
         method=splits.method,
         overlaps=found,
-        warnings=tuple(_overlap_warning(o) for o in found),
+        warnings=(*(_overlap_warning(o) for o in found), *untrained),
         splits=splits,
     )
 
@@ -167,6 +177,25 @@ def _write_data(splits: Splits, contract: Contract, inputs: Path) -> None:
     prepare(contract, next(calibration.chunks())[:1])  # a wrong shape is met here, not in a child
     write_split(calibration, inputs.parent, "calibration")
     (inputs.parent / "ready").touch()
+
+
+def _write_training(train: Split, folder: Path) -> tuple[str, ...]:
+    """The training split for the passes that train; written once a run folder, its labels last. A warning if it does not fit.
+
+    A file that is mapped into memory ends the process where the disk is full, so there must be room beforehand.
+    """
+    if (folder / "train.labels.npy").exists():
+        return ()
+    needed = len(train) * np.asarray(train.raw[np.arange(1)]).nbytes
+    free = shutil.disk_usage(folder).free
+    if needed > ROOM * free:
+        warning = (
+            f"no room to train: the training split takes {needed / 1e9:.3g} GB of the {free / 1e9:.3g} GB free, "
+            "so techniques that train are refused; give --out on a larger disk"
+        )
+        return (warning,)
+    write_split(train, folder, "train")
+    return ()
 
 
 def _overlap_warning(overlap: Overlap) -> str:

@@ -20,11 +20,18 @@ _FROM_TORCH = (
     (_CHANNELS_LAST, _COMPILE),
     (_BF16, _COMPILE),
 )
+_FEWER, _FEW = (Step(name="prune", options=(("macs", share),)) for share in (0.5, 0.25))
+_FACTORISE, _SPARSIFY = Step(name="factorise"), Step(name="sparsify")
 _FROM_ONNX = ((_STATIC,), (_DYNAMIC,))
 _STATIC_PER_TENSOR = Step(
     name="quantize_static", options=(("per_channel", False),)
 )  # for graphs that per-channel refuses
 _ANY = ((_OPENVINO,), (_OPENVINO_BF16,), (_OPENVINO, _NNCF), (_OPENVINO, _NNCF_MIXED))
+_TRAINED = (
+    *((pruned, *chain) for pruned in (_FEWER, _FEW) for chain in ((_ONNX, _STATIC), (_OPENVINO,), (_OPENVINO, _NNCF))),
+    (_FACTORISE, _OPENVINO, _NNCF),
+    (_SPARSIFY, _OPENVINO),
+)
 
 
 def plans_for(engine: str) -> tuple[Plan, ...]:
@@ -39,4 +46,6 @@ def plans_for(engine: str) -> tuple[Plan, ...]:
     elif engine in ("eager", "torch"):
         exported = ((_ONNX,), *((_ONNX, *chain) for chain in _FROM_ONNX))
         chains = exported + _ANY + _FROM_TORCH
+    if engine == "eager":  # what trains starts from the user's own code
+        chains += _TRAINED
     return tuple(Plan(steps=chain) for chain in chains)
