@@ -94,23 +94,24 @@ def test_nested_windows_keep_their_own_peaks() -> None:
     assert last.growth_bytes == pytest.approx(0, abs=4 * MB)
 
 
-@pytest.mark.usefixtures("resettable")
-def test_without_asking_a_peak_is_known_only_where_it_is_a_new_high() -> None:
-    with steelyard.window(memory=True):  # the kernel's count begins afresh
-        pass
+def test_memory_that_was_not_asked_for_or_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with steelyard.window() as w:
-        block = np.ones(60 * MB // 8)
-    assert isinstance(w.peak_bytes, int)
-    assert w.peak_bytes > block.nbytes
-    del block
-    with steelyard.window() as low:
         pass
-    assert isinstance(low.peak_bytes, Unavailable)
-    assert "ask with memory=True" in low.peak_bytes.reason
-    assert "memory=True" in low.growth_bytes.reason  # type: ignore[union-attr]
-    with steelyard.window() as outer, steelyard.window(memory=True):
-        np.ones(80 * MB // 8)
-    assert isinstance(outer.peak_bytes, Unavailable)  # another began the count afresh, so a new high proves nothing
+    assert isinstance(w.peak_bytes, Unavailable)
+    assert isinstance(w.growth_bytes, Unavailable)
+    assert "memory=True" in w.peak_bytes.reason
+    why = Unavailable(quantity="peak_rss_bytes", reason="no VmHWM")
+    monkeypatch.setattr(module, "rss_and_peak_bytes", lambda: why)
+    with steelyard.window(memory=True) as w:
+        pass
+    assert w.peak_bytes == w.growth_bytes == why
+    monkeypatch.undo()
+    refused = Unavailable(quantity="peak_rss_bytes", reason="the kernel did not reset the peak")
+    monkeypatch.setattr(module, "reset_peak", lambda: refused)
+    with steelyard.window(memory=True) as w:
+        pass
+    assert w.peak_bytes == refused
+    assert isinstance(w.growth_bytes, int)
 
 
 def test_energy_is_by_the_model_unless_counters_are_asked_for_and_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`steelyard.window`: what any stretch of a program takes, from two system calls at each end.
+"""`steelyard.window`: what any stretch of a program takes, from two clocks at each end.
 
 >>> import steelyard
 >>> with steelyard.window("sum") as w:
@@ -23,8 +23,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from resource import RUSAGE_SELF, getrusage
-from time import perf_counter_ns
+from time import perf_counter_ns, process_time_ns
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -34,7 +33,7 @@ from steelyard.errors import InvalidInput
 from steelyard.probe.energy import EnergyCounters, energy, read_counters
 from steelyard.probe.gpu import Gpu, GpuReading, open_gpus
 from steelyard.probe.host import environment
-from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
+from steelyard.probe.memory import reset_peak, rss_and_peak_bytes, rss_bytes
 from steelyard.records import Environment, Sample, Scalar, Unavailable
 
 __all__ = ["Summary", "Window", "window"]
@@ -59,9 +58,8 @@ class Window:
         "_gpus",
         "_memory",
         "_open",
-        "_resets",
+        "_start_cpu_ns",
         "_start_ns",
-        "_usage",
         "cpu_s",
         "failed",
         "name",
@@ -79,20 +77,16 @@ class Window:
         self._energy: list[EnergyCounters | Unavailable] = []
         self._gpus: list[list[GpuReading]] = []
         self._cuda: list[Any] = []
-        self._usage: tuple[float, int, float, int] = (0.0, 0, 0.0, 0)  # processor time and highest memory, both ends
         self._open = False
-        self._resets = 0
-        self._start_ns = 0
+        self._start_ns = self._start_cpu_ns = 0
 
     def __enter__(self) -> Window:
         if self._open:
             raise InvalidInput(f"the window {self.name!r} is open: nest another, with steelyard.window(...) of its own")
         self._open = True
-        if any(self._asked):
+        if True in self._asked:
             self._ask(first=True)
-        usage = getrusage(RUSAGE_SELF)
-        self._usage = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss, 0.0, 0)
-        self._resets = _Memory.resets
+        self._start_cpu_ns = process_time_ns()
         self._start_ns = perf_counter_ns()
         return self
 
@@ -100,13 +94,10 @@ class Window:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         end_ns = perf_counter_ns()
-        usage = getrusage(RUSAGE_SELF)
-        before, high, *_ = self._usage
-        after = usage.ru_utime + usage.ru_stime
-        self._usage = (before, high, after, usage.ru_maxrss)
-        self.wall_s, self.cpu_s = (end_ns - self._start_ns) / 1e9, after - before
+        self.cpu_s = (process_time_ns() - self._start_cpu_ns) / 1e9
+        self.wall_s = (end_ns - self._start_ns) / 1e9
         self.failed = kind is not None
-        if any(self._asked):
+        if True in self._asked:
             self._ask(first=False)
         self._open = False
         _remember(self)
@@ -145,28 +136,17 @@ class Window:
 
     @property
     def peak_bytes(self) -> int | Unavailable:
-        """Highest resident set of the process during the window.
-
-        Without ``memory=True`` it is known only where the window went beyond all that came before it.
-        """
-        if self._memory is not None:
-            return self._memory.peak
-        _, before, _, after = self._usage
-        if _Memory.resets != self._resets:
-            return Unavailable(
-                quantity="peak_bytes", reason="the kernel's count was begun afresh meanwhile: memory=True"
-            )
-        if after > before:
-            return after * 1024
-        reason = f"it stayed below the {after * 1024 / 1e6:,.0f} MB that the process had reached before: ask with memory=True"
-        return Unavailable(quantity="peak_bytes", reason=reason)
+        """Highest resident set of the process during the window, with ``memory=True``."""
+        if self._memory is None:
+            return Unavailable(quantity="peak_bytes", reason="it was not asked for: memory=True")
+        return self._memory.peak
 
     @property
     def growth_bytes(self) -> int | Unavailable:
         """Resident memory at the end less that at the beginning; below zero where some was given back."""
         if self._memory is None:
             return Unavailable(quantity="growth_bytes", reason="it was not asked for: memory=True")
-        return self._memory.after - self._memory.before
+        return self._memory.growth
 
     @property
     def energy(self) -> Reading:
@@ -226,7 +206,7 @@ class Window:
         from steelyard.report.windows import rendered, window_table
 
         memory, energy, gpu = self._asked
-        left_out = [*([] if memory else ["growth_bytes"]), *([] if gpu else _GPU)]
+        left_out = [*([] if memory else ["peak_bytes", "growth_bytes"]), *([] if gpu else _GPU)]
         unasked = [
             f"{word}=True"
             for word, asked in zip(("memory", "energy", "gpu"), (memory, energy, gpu), strict=True)
@@ -279,44 +259,48 @@ class _Memory:
     """Peak and growth while a window is open.
 
     The kernel keeps one peak for the process, and each window begins it afresh. So what it stood at before is first given to
-    every window that is open, which keeps nested windows right.
+    every window that is open, which keeps nested windows right. Others that reset it (`steelyard.probe.memory.reset_peak`)
+    hide what came before.
     """
 
-    resets = 0
     _open: list[_Memory] = []  # noqa: RUF012
 
-    def __init__(self) -> None:
-        self.peak: int | Unavailable = 0
-        self.before = self.after = 0
+    def __init__(self, before: int | Unavailable, peak: int | Unavailable) -> None:
+        self._before = before
+        self.peak = peak
+        self.growth: int | Unavailable = 0
 
     @classmethod
     def enter(cls) -> _Memory:
-        made = cls()
         with _lock:
-            cls._hand_out()
+            now = cls._hand_out()
             refused = reset_peak()
-            cls.resets += refused is None
-            made.peak = refused or 0
+            before = now if isinstance(now, Unavailable) else now[0]
+            made = cls(before, refused or before)
             cls._open.append(made)
-        made.before = rss_bytes()
         return made
 
     def leave(self) -> None:
-        self.after = rss_bytes()
         with _lock:
-            self._hand_out()
+            now = self._hand_out()
             self._open.remove(self)
+        if isinstance(now, Unavailable) or isinstance(self._before, Unavailable):
+            self.growth = (
+                now if isinstance(now, Unavailable) else Unavailable(quantity="growth_bytes", reason="not read")
+            )
+        else:
+            self.growth = now[0] - self._before
 
     @classmethod
-    def _hand_out(cls) -> None:
-        if not cls._open:
-            return
-        peak = peak_rss_bytes()
+    def _hand_out(cls) -> tuple[int, int] | Unavailable:
+        """Read size and peak, and let every open window know of the peak."""
+        now = rss_and_peak_bytes()
         for one in cls._open:
-            if isinstance(peak, Unavailable) or isinstance(one.peak, Unavailable):
-                one.peak = one.peak if isinstance(one.peak, Unavailable) else peak
-            else:
-                one.peak = max(one.peak, peak)
+            if isinstance(now, Unavailable):
+                one.peak = now
+            elif not isinstance(one.peak, Unavailable):
+                one.peak = max(one.peak, now[1])
+        return now
 
 
 # --- windows that closed -----------------------------------------------------------------------------
