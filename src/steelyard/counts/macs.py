@@ -259,7 +259,7 @@ _ZERO = """
     _native_batch_norm_legit_no_training native_dropout native_group_norm native_layer_norm ne neg new_empty
     new_full new_ones new_zeros ones ones_like permute pixel_shuffle pow _prelu_kernel rand randn reciprocal
     reflection_pad1d reflection_pad2d relu remainder repeat replication_pad1d replication_pad2d
-    _reshape_alias roll rsqrt rsub scalar_tensor scatter select sigmoid sign silu sin slice
+    _reshape_alias roll rsqrt rsub _safe_softmax scalar_tensor scatter select sigmoid sign silu sin slice
     _softmax softplus split split_with_sizes sqrt squeeze stack std sub sum t tanh _to_copy topk transpose tril triu
     unbind unfold _unsafe_view unsafe_split unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest1d
     upsample_nearest2d var var_mean view where zeros zeros_like zero

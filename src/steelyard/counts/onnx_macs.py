@@ -44,7 +44,8 @@ def executed_macs(path: str | Path, shapes: Mapping[str, Sequence[Shape]], batch
     """Count the graph that ONNX Runtime made of a file and ran, fused and laid out anew as it was.
 
     ``path`` is the optimised model that the session wrote, ``shapes`` the shapes of each node's outputs as its profiler saw
-    them, by node name. The nodes are those of the profile, so every time has its count. Raises as `onnx_macs` does.
+    them, by node name. The nodes are those of the profile, so every time has its count. Where the engine fills channels up
+    to a multiple of its blocks it multiplies more than the file asks for, and that is counted. Raises as `onnx_macs` does.
     """
     onnx, model = _load(path)
     _fix_batch(model, batch, path)

@@ -78,13 +78,19 @@ class Profiler(Worker):
             plain, profiled = self._turns(profiling, example, spans, origin, costs, 0.8 * seconds)
         slices = profiling.slices()
         count, notes = self._count(profiling, slices, batch)
+        asked = self._asked(count, batch)
+        if asked.total != count.total:
+            notes = (
+                *notes,
+                f"the engine multiplies {count.total:,} times, the file asks for {asked.total:,}: it pads channels",
+            )
         spans += _drawn(slices, np.concatenate([*trials, *profiled]), origin)
         weighed = _from_run(slices, sum(map(len, (*trials, profiled[0]))))
-        found = self._profiled(batch, plain, profiled, weighed, count, notes)
+        found = self._profiled(batch, plain, profiled, weighed, (count, asked), notes)
         series = monitor.series()
         return Profile(
             profiled=found,
-            readings=(*_readings(loading, found, count), *_operator_seconds(weighed, len(found.profiled_s)), *series),
+            readings=(*_readings(loading, found, asked), *_operator_seconds(weighed, len(found.profiled_s)), *series),
             spans=tuple(spans),
             counts=tuple(_counters(series)),
         )
@@ -133,6 +139,15 @@ class Profiler(Worker):
             return onnx_macs(path, batch)
         return executed_macs(profiling.optimised, {s.layer: s.shapes for s in slices}, batch)
 
+    def _asked(self, executed: MacCount, batch: int) -> MacCount:
+        """What the model asks for, where the engine was seen to run another graph."""
+        if self._artifact.engine != "onnxruntime":
+            return executed
+        try:
+            return onnx_macs(self._artifact.path, batch)
+        except SteelyardError:
+            return executed
+
     def _opinions(self, count: MacCount, batch: int) -> tuple[str, tuple[tuple[str, int, int], ...]]:
         """A second counter's MACs beside ours, operator by operator; without one, the reason."""
         try:
@@ -157,12 +172,13 @@ class Profiler(Worker):
         plain: list[NDArray[np.float64]],
         profiled: list[NDArray[np.float64]],
         slices: Sequence[Slice],
-        count: MacCount,
+        counts: tuple[MacCount, MacCount],
         notes: tuple[str, ...],
     ) -> Profiled:
+        count, asked = counts
         runs = sum(map(len, profiled[1:]))
         layers, lost = join_counts(layer_times(slices, runs), count, _homes(slices))
-        second, opinions = self._opinions(count, batch)
+        second, opinions = self._opinions(asked, batch)
         if lost:
             notes = (*notes, f"{lost:,} MACs belong to layers that the profiler did not show")
         return Profiled(
