@@ -27,7 +27,7 @@ from steelyard.stats.sequence import FIRST, least_detectable, noise_floor
 from steelyard.store import RunFolder, append_control, read_controls
 from steelyard.verify.compare import TimeVerdict, judge_rounds, more_rounds
 
-__all__ = ["ARMS", "Request", "compare", "spread_of"]
+__all__ = ["ARMS", "Request", "compare", "floor_of", "spread_of"]
 
 ARMS = ("first", "second", "control")
 SLOTS = {"models": 12, "callables": 12, "commands": 4}  # turns of each arm in a round, where the budget has room
@@ -160,7 +160,6 @@ def _begin(request: Request, sides: tuple[Side, Side], arms: dict[str, Arm], pro
     level = time_level([d.p_value for d in found.differences], request.level)
     spread, told_from = spread_of(host.machine, request.kind, slots, rehearsal.spread)
     least = least_detectable(spread, int((request.budget_s - rehearsed_s) / round_s), level)
-    floor = noise_floor([r.log_ratio for r in read_controls(host.machine) if r.kind == request.kind])
     return Compared(
         kind=request.kind,
         names=names,
@@ -183,7 +182,7 @@ def _begin(request: Request, sides: tuple[Side, Side], arms: dict[str, Arm], pro
         options=_options(request),
         qualities=found.pairs,
         differences=found.differences,
-        noise_floor=floor,
+        noise_floor=floor_of(host.machine, request.kind),
         warnings=_warnings(sides, names, rehearsal, unsteady),
         wall_s=rehearsed_s,
         time=host.time,
@@ -214,6 +213,14 @@ def spread_of(machine: str, kind: str, slots: int, rehearsed: float) -> tuple[fl
     if known:
         return float(np.median(known)), f"{len(known)} earlier comparison{'s' * (len(known) > 1)} on this machine"
     return math.hypot(1.2533 * rehearsed / math.sqrt(slots), 0.003), "the turns of a rehearsal: a rough guess"
+
+
+def floor_of(machine: str, kind: str = "models") -> float | None:
+    """This machine's noise floor, as a share of the time: what controls of that kind have "found"; None for fewer than five.
+
+    A gate's band is the larger of it and its own (docs/comparing.md).
+    """
+    return noise_floor([r.log_ratio for r in read_controls(machine) if r.kind == kind])
 
 
 def _promise(head: Compared, budget_s: float) -> str:
