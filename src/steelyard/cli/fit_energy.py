@@ -20,12 +20,12 @@ BUSY = 0.25  # of the cores, by load average: beyond, others' work is in the rea
 
 
 def run(budget: str, *, as_json: bool, quiet: bool) -> int:
-    """Fit and print; exit status 1 where the fit is no better than the modelled power and is not kept."""
+    """Fit and print; exit status 1 where the fit is not worth keeping."""
     host, seconds = environment(), parse_budget(budget)
     load = load_now().load_average
     with showing(seconds, quiet=quiet or as_json) as progress, Processes(host.cores) as crew:
         fitted = fit_energy(host, seconds, crew, progress=progress)
-    path = write_calibration(fitted.calibration) if fitted.better else None
+    path = None if fitted.flaw else write_calibration(fitted.calibration)
     busy = (
         f"load average {load:.1f} on {host.cores} core(s): other work was read, too" if load > BUSY * host.cores else ""
     )
@@ -38,13 +38,13 @@ def run(budget: str, *, as_json: bool, quiet: bool) -> int:
         console.print(said, markup=False, soft_wrap=True)
         if busy:
             console.print(f"warning: {busy}; fit it again when the machine is quiet", style="yellow", soft_wrap=True)
-    return 0 if fitted.better else 1
+    return 1 if fitted.flaw else 0
 
 
 def _verdict(fitted: Fitted, path: str | None) -> str:
-    error = f"on kinds of load it had not seen it missed by {fitted.model.error:.0%} on average"
     if path is None:
-        return f"not kept: {error}, and the published figures are taken to miss by {fitted.rival_error:.0%}"
+        return f"not kept: {fitted.flaw}"
+    error = f"on kinds of load it had not seen it missed by {fitted.model.error:.0%} on average"
     return f"kept in {path}: {error}; energies on this machine are now calibrated where no counter is read"
 
 
@@ -53,6 +53,7 @@ def _json(fitted: Fitted, path: str | None, busy: str) -> dict[str, object]:
         "kept": path,
         "error": fitted.model.error,
         "rival_error": fitted.rival_error,
+        "flaw": fitted.flaw or None,
         "coefficients": dict(fitted.model.coefficients),
         "errors": dict(fitted.model.errors),
         "readings": len(fitted.calibration.watts),

@@ -27,6 +27,7 @@ __all__ = ["Crew", "Fitted", "Load", "Processes", "designed_loads", "fit_energy"
 IDLE = "idle"
 SETTLE_S = 0.3  # before a reading begins: clocks and voltages follow the load
 LEAST_S, MOST_S = 0.5, 10.0  # of a reading
+LEAST_ANSWER = 1.15  # of power under load to power at rest; servers have 1.5 to 5
 WORKER = "steelyard.measure.loads:Loads"
 
 Read = Callable[[], EnergyCounters | Unavailable]
@@ -46,16 +47,32 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fitted:
-    """The readings, the model they give, and whether it is better than the published figures."""
+    """The readings, the model they give, and what speaks against it."""
 
     calibration: EnergyCalibration
     model: PowerModel
     rival_error: float  # mean absolute error of the modelled power
 
     @property
-    def better(self) -> bool:
-        """Whether it errs less on unseen kinds than the modelled power does."""
-        return self.model.error < self.rival_error
+    def answers(self) -> float:
+        """Power under the heaviest load over power at rest; near 1 where other work filled the machine all the while."""
+        rest = np.array([kind == IDLE for kind in self.calibration.kinds])
+        return float(self.calibration.watts.max() / np.median(self.calibration.watts[rest]))
+
+    @property
+    def flaw(self) -> str:
+        """Why it should not be used; empty for a fit that errs less on unseen kinds than the modelled power does."""
+        if self.answers < LEAST_ANSWER:
+            return (
+                f"the counter hardly answers to load ({self.answers:.2f} times its reading at rest): other work filled the "
+                "machine, or the counter is not of this machine; fit it again when it is quiet"
+            )
+        if self.model.error >= self.rival_error:
+            return (
+                f"on kinds of load it had not seen it missed by {self.model.error:.0%} on average, and the published figures "
+                f"are taken to miss by {self.rival_error:.0%}"
+            )
+        return ""
 
 
 class Crew(Protocol):
