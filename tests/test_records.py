@@ -99,7 +99,21 @@ def examples(schema=2):
         *(evaluation_examples(estimate, gone, overlap, host) if schema > 1 else ()),
         *(gating_examples(plan, measurement, verdict, comparison, estimate, refusal) if schema > 1 else ()),
         *(comparing_examples(comparison, estimate, gone, host) if schema > 1 else ()),
+        *(energy_examples() if schema > 1 else ()),
     ]  # fmt: skip
+
+
+def energy_examples():
+    """What a grid emits, and a machine's own calibration."""
+    factor = r.GridFactor(
+        region="FR", name="France", g_per_kwh=44.0, low=30.8, high=57.2, year=2024, source="Ember, yearly data"
+    )  # fmt: skip
+    calibration = r.EnergyCalibration(
+        machine="0123456789ab", cpu="AMD EPYC", source="counters of 1 package", columns=("busy_cores", "moved_bytes_per_s"),
+        rates=np.array([[0.0, 0.0], [2.0, 8e9]]), watts=np.array([20.0, 61.5]), kinds=("idle", "memory"),
+        seconds=np.array([5.0, 5.0]), time="2026-01-31T00:00:00+00:00", version="0.1.0",
+    )  # fmt: skip
+    return factor, calibration
 
 
 def comparing_examples(comparison, estimate, gone, host):

@@ -1,4 +1,4 @@
-"""Recorded counters through the whole measured path: sysfs trees, a GPU's counter, and Zeus on the same tree."""
+"""Counter traces, in the form of the kernel and of NVML, through the whole measured path; and Zeus on the same tree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NVML: dict[str, Any] = json.loads((FIXTURES / "nvml.json").read_text())
 
 
 def tree(root: Path, name: str, place: int) -> Path:
-    """The recorded zones as the kernel shows them, at one of the readings."""
+    """The zones of a trace as the kernel shows them, at one of the readings."""
     for folder, zone in TRACES[name]["zones"].items():
         path = root / folder
         path.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def windows(root: Path, name: str, calls: int = 10) -> list[Window]:
 
 
 @pytest.mark.parametrize("name", ["two-packages-wrap", "no-dram"])
-def test_recorded_traces_give_their_joules(tmp_path: Path, name: str) -> None:
+def test_traces_give_their_joules(tmp_path: Path, name: str) -> None:
     found = measured_energy(windows(tmp_path, name), {"batch": 1})
     assert isinstance(found, Sample)
     assert found.values * 10 == pytest.approx(TRACES[name]["joules"], rel=1e-6)
@@ -97,7 +97,7 @@ def test_windows_without_calls_or_time_are_refused(tmp_path: Path) -> None:
 
 
 class FakeGpus:
-    """What Zeus's manager answers, from the recorded series."""
+    """What Zeus's manager answers, from the series of the trace."""
 
     def __init__(self, place: int, *, counts: bool = True) -> None:
         self.place, self.counts = place, counts

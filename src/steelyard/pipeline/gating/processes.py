@@ -19,7 +19,7 @@ from steelyard.records import Measurement, Sample, Unavailable
 
 __all__ = ["JUDGED", "has_processes", "log_of", "renewed", "slim", "turn_settings", "turns_of", "with_processes"]
 
-JUDGED = ("latency_s", "memory_running_bytes", "stored_bytes", "energy_j", "throughput_per_s")
+JUDGED = ("latency_s", "memory_running_bytes", "stored_bytes", "energy_j", "energy_call_s", "throughput_per_s")
 """What a gate reads of a model."""
 
 MOST_CALLS = 300  # kept of one process, spread evenly over it
