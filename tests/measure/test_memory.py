@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 
 import wide_net
-from steelyard.measure.memory import ROLES, MemoryReadings, Stage, roles, weigh_memory
+from fake_nvml import FakeNvml
+from steelyard.measure.memory import (
+    ROLES,
+    MemoryReadings,
+    Stage,
+    gpu_memory,
+    gpu_roles,
+    roles,
+    weigh_memory,
+)
 from steelyard.measure.process import Limits
+from steelyard.probe.gpu import open_gpus
 from steelyard.probe.memory import Heap, MemoryMap, heap
 from steelyard.records import Measurement, Sample, Unavailable
 from steelyard.report.memory import stacks
@@ -79,6 +89,49 @@ def test_pytorchs_weights_are_its_tensors_and_the_rest_of_loading_is_runtime() -
     assert found["activations"] == 300
     assert found["freed"] == 1800 - 1780  # the count of activations knows of a peak that no look at the heap saw
     assert found["workspace"] == 0
+
+
+class FakeCuda:
+    """``torch.cuda`` with two devices, as it stands after calls."""
+
+    def device_count(self) -> int:
+        return 2
+
+    def memory_allocated(self, device: int) -> int:
+        return 100 * (device + 1)
+
+    def max_memory_allocated(self, device: int) -> int:
+        return 250 * (device + 1)
+
+    def max_memory_reserved(self, device: int) -> int:
+        return 400 * (device + 1)
+
+
+def test_on_a_gpu_the_allocators_and_the_drivers_counts_add_up() -> None:
+    gpus = open_gpus(FakeNvml())
+    found = gpu_memory(FakeCuda(), gpus)
+    assert found.process_bytes == 512_000_000
+    sizes = gpu_roles(found)
+    assert sizes == {"weights": 300, "activations": 450, "freed": 450, "runtime": 512_000_000 - 1200}
+    assert sum(sizes.values()) == found.process_bytes  # type: ignore[arg-type]
+
+
+def test_a_driver_that_hides_processes_leaves_the_runtime_unavailable() -> None:
+    sizes = gpu_roles(gpu_memory(FakeCuda(), open_gpus(FakeNvml(driver=False))))
+    assert isinstance(sizes["runtime"], Unavailable)
+    assert sizes["weights"] == 300
+
+
+def test_a_model_on_a_real_gpu_shows_its_weights() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    model = torch.nn.Linear(4096, 4096, bias=False, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    model(torch.ones(1024, 4096, device="cuda"))
+    sizes = gpu_roles(gpu_memory(torch.cuda, open_gpus()))
+    assert sizes["weights"] >= 4 * 4096 * 4096
+    assert sizes["activations"] >= 4 * 1024 * 4096
 
 
 def _known(tmp_path: Path, engine: str, batches: tuple[int, ...]) -> Measurement:

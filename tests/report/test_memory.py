@@ -11,7 +11,7 @@ from rich.console import Console
 from steelyard.records import Measurement, RunRecords, Sample, Unavailable
 from steelyard.report import text
 from steelyard.report.charts import memory as chart
-from steelyard.report.memory import machine_flags, machine_rows, stack_words, stacks
+from steelyard.report.memory import machine_flags, machine_gaps, machine_rows, stack_words, stacks
 
 ROLES = {"weights": 47e6, "activations": 7e6, "workspace": 4e6, "runtime": 87e6, "freed": 5e6}
 
@@ -83,7 +83,8 @@ def test_cores_are_summed_and_what_is_missing_is_named() -> None:
     rows = {name: (mean, span) for name, mean, span in machine_rows(_measured(*WATCHED))}
     assert rows["Cores busy, the whole machine"] == ("1.25 cores", "0.750 cores to 1.75 cores")
     assert rows["Processor clock"] == ("2.85 GHz", "2.70 GHz to 3.00 GHz")
-    assert rows["Processor temperature"] == ("unavailable: no sensor", "")
+    assert "Processor temperature" not in rows
+    assert machine_gaps(_measured(*WATCHED)) == ("Processor temperature: unavailable, no sensor.",)
 
 
 def test_reasons_to_doubt_the_times_are_named() -> None:

@@ -35,13 +35,25 @@ from numpy.typing import NDArray
 
 from steelyard.measure.activations import activation_bytes
 from steelyard.measure.process import Child, Limits
+from steelyard.probe.gpu import Gpu, open_gpus, process_bytes
 from steelyard.probe.memory import Heap, MemoryMap, heap, memory_map, peak_rss_bytes, reset_peak
 from steelyard.probe.monitor import Monitor, resident_source
 from steelyard.records import Sample, Scalar, Unavailable
 from steelyard.subject.artifact import Artifact, read_artifact
 from steelyard.subject.engines import Runner, load_runner
 
-__all__ = ["MEMORY_WORKER", "ROLES", "MemoryReadings", "MemoryWorker", "Stage", "roles", "weigh_memory"]
+__all__ = [
+    "MEMORY_WORKER",
+    "ROLES",
+    "GpuMemory",
+    "MemoryReadings",
+    "MemoryWorker",
+    "Stage",
+    "gpu_memory",
+    "gpu_roles",
+    "roles",
+    "weigh_memory",
+]
 
 MEMORY_WORKER = "steelyard.measure.memory:MemoryWorker"
 ROLES = ("weights", "activations", "workspace", "runtime", "freed")
@@ -61,6 +73,16 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuMemory:
+    """What PyTorch's caching allocator and the driver tell of all CUDA devices, in bytes."""
+
+    between_bytes: int  # allocated between two calls
+    most_allocated_bytes: int  # over the calls
+    most_reserved_bytes: int  # taken from the driver, over the calls
+    process_bytes: int | Unavailable  # by the driver's count, context included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryReadings:
     """All that one process tells about one batch size, in bytes."""
 
@@ -76,6 +98,7 @@ class MemoryReadings:
     input_bytes: int
     tensor_bytes: int = 0  # PyTorch: alive between calls
     laid_out_bytes: int = 0  # OpenVINO: room for activations that loading made
+    gpu: GpuMemory | None = None  # where the model runs on a CUDA device
 
 
 def roles(found: MemoryReadings) -> dict[str, float]:
@@ -98,6 +121,24 @@ def roles(found: MemoryReadings) -> dict[str, float]:
         "workspace": workspace - spared,
         "runtime": before.map.resident_bytes - before.heap.free_bytes + libraries + beside + others,
         "freed": max(0, found.most_held_bytes - used),
+    }
+
+
+def gpu_roles(found: GpuMemory) -> dict[str, float | Unavailable]:
+    """Bytes by role on the GPU: activations stand with the workspace, which lives among them in one allocator.
+
+    The context, kernels and libraries are what the driver counts beyond the allocator's; containers often hide that count.
+    """
+    runtime: float | Unavailable = Unavailable(
+        quantity="gpu_memory_role_bytes", reason="the driver tells no process's share"
+    )
+    if isinstance(found.process_bytes, int):
+        runtime = max(0, found.process_bytes - found.most_reserved_bytes)
+    return {
+        "weights": found.between_bytes,
+        "activations": found.most_allocated_bytes - found.between_bytes,
+        "freed": found.most_reserved_bytes - found.most_allocated_bytes,
+        "runtime": runtime,
     }
 
 
@@ -176,6 +217,17 @@ def _at(batch: int, found: MemoryReadings | Unavailable) -> Iterator[Sample | Un
             yield Unavailable(quantity="memory_role_bytes", reason=found.activations.reason, conditions=conditions)
         else:
             yield _bytes("memory_role_bytes", size, conditions)
+    if found.gpu is not None:
+        yield from _on_gpu(found.gpu, where)
+
+
+def _on_gpu(found: GpuMemory, where: Mapping[str, Scalar]) -> Iterator[Sample | Unavailable]:
+    for role, size in gpu_roles(found).items():
+        conditions = {"role": role, **where}
+        if isinstance(size, Unavailable):
+            yield Unavailable(quantity=size.quantity, reason=size.reason, conditions=conditions)
+        else:
+            yield _bytes("gpu_memory_role_bytes", size, conditions)
 
 
 def _timeline(monitor: Monitor, phases: Mapping[str, tuple[float, float]]) -> Iterator[Sample]:
@@ -235,8 +287,12 @@ class MemoryWorker:
             return missing
         stages = {name: stage for name, stage in self._stages.items() if isinstance(stage, Stage)}
         refused = reset_peak()
+        cuda = _cuda()
+        for device in range(cuda.device_count()) if cuda else ():
+            cuda.reset_peak_memory_stats(device)
         used, held = _watched(lambda: self._runner(self._inputs), seconds)
         peak = refused or peak_rss_bytes()
+        gpu = cuda and gpu_memory(cuda, open_gpus())
         return MemoryReadings(
             engine=self._artifact.engine,
             batch=len(self._inputs),
@@ -250,6 +306,7 @@ class MemoryWorker:
             input_bytes=self._inputs.nbytes,
             tensor_bytes=_tensor_bytes(),
             laid_out_bytes=self._laid_out(),
+            gpu=gpu,
         )
 
     def _laid_out(self) -> int:
@@ -302,6 +359,23 @@ def _repeat(call: Callable[[], object], seconds: float) -> None:
     while calls < _LEAST_CALLS or time.monotonic() < end:
         call()
         calls += 1
+
+
+def _cuda() -> Any:
+    """``torch.cuda`` where the model has begun to use it, else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def gpu_memory(cuda: Any, gpus: tuple[Gpu, ...] | Unavailable) -> GpuMemory:
+    """Sums over devices; `cuda` is ``torch.cuda``, its peaks begun afresh before the calls."""
+    devices = range(cuda.device_count())
+    return GpuMemory(
+        between_bytes=sum(cuda.memory_allocated(device) for device in devices),
+        most_allocated_bytes=sum(cuda.max_memory_allocated(device) for device in devices),
+        most_reserved_bytes=sum(cuda.max_memory_reserved(device) for device in devices),
+        process_bytes=gpus if isinstance(gpus, Unavailable) else process_bytes(gpus),
+    )
 
 
 def _tensor_bytes() -> int:

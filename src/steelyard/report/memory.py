@@ -13,7 +13,7 @@ import numpy as np
 from steelyard.records import Measurement, Sample, Unavailable
 from steelyard.report import derive, numbers
 
-__all__ = ["ROLE_WORDS", "Stack", "machine_flags", "machine_rows", "stack_words", "stacks"]
+__all__ = ["ROLE_WORDS", "Stack", "machine_flags", "machine_gaps", "machine_rows", "stack_words", "stacks"]
 
 TOLERANCE = 0.05  # of the peak: within it the roles are said to add up
 
@@ -109,9 +109,12 @@ def _machine_rows(measurement: Measurement) -> Iterator[tuple[str, str, str]]:
         else:
             for one in series:
                 yield _row(words + _which(one), one.values, one.unit)
-    for reading in measurement.readings:
-        if isinstance(reading, Unavailable) and reading.quantity in _SERIES:
-            yield _SERIES[reading.quantity], f"unavailable: {reading.reason}", ""
+
+
+def machine_gaps(measurement: Measurement) -> tuple[str, ...]:
+    """What this machine did not show of itself, and why."""
+    missing = (r for r in measurement.readings if isinstance(r, Unavailable) and r.quantity in _SERIES)
+    return tuple(f"{_SERIES[reading.quantity]}: unavailable, {reading.reason}." for reading in missing)
 
 
 def _which(series: Sample) -> str:

@@ -138,11 +138,12 @@ def machine_table(measurement: Measurement) -> Table | None:
     table.add_column("mean", overflow="fold")
     table.add_column("range of readings", overflow="fold")
     for words, mean, span in rows:
-        table.add_row(words, _cell(mean, missing=not span), Text(span, style="dim"))
+        table.add_row(words, mean, Text(span, style="dim"))
+    notes = Text("\n".join(memory.machine_gaps(measurement)), style="dim")
     flags = memory.machine_flags(measurement)
     if flags:
-        table.caption = Text(f"Take the times with care: {'; '.join(flags)}.", style="yellow")
-        table.caption_justify = "left"
+        notes = Text(f"Take the times with care: {'; '.join(flags)}.\n", style="yellow") + notes
+    table.caption, table.caption_justify = notes, "left"
     return table
 
 
