@@ -122,3 +122,15 @@ def test_confidence_is_that_of_the_predicted_class_or_of_the_positive_one():
     bins = top_reliability(multiclass([0, 1], [[0.9, 0.1], [0.7, 0.3]]))
     assert sum(bins.counts[10:]) == 2
     assert sum(bins.right) == 1
+
+
+def test_logits_beyond_what_a_probability_tells_apart_still_rank():
+    """The sigmoid of 38 and of 45 is 1 in doubles; an area of probabilities would call them ties."""
+    labels, logits = np.array([0, 1, 0, 1]), np.array([38.0, 45.0, -800.0, 39.0])
+    made = binary(labels, logits, outputs="logits")
+    assert len(set(made.scores[[0, 1, 3]])) == 1
+    auc, precision = table.estimates(made, ["roc_auc", "average_precision"])
+    assert (auc.value, precision.value) == (1.0, 1.0)
+    flags, columns = np.column_stack([labels, 1 - labels]), np.column_stack([logits, -logits])
+    assert table.estimates(multilabel(flags, columns, outputs="logits"), ["macro_roc_auc"])[0].value == 1.0
+    assert table.estimates(made.take(np.array([0, 1])), ["roc_auc"])[0].value == 1.0

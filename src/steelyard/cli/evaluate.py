@@ -60,7 +60,12 @@ TASKS = (
     help="What the model is for: balanced, imbalanced, medical-screening, spam-filter, retrieval, ranking, regression ...",
 )
 @click.option("--target", help="What the threshold must reach: 'recall >= 0.95', or f1 for its maximum.")
-@click.option("--costs", "--cost", "costs", help="What mistakes cost, to choose the threshold: fp=1,fn=10.")
+@click.option(
+    "--costs",
+    "--cost",
+    "costs",
+    help="What mistakes cost, fp=1,fn=10: shown as mean cost, and chooses the threshold where nothing else does.",
+)
 @click.option("--validation", type=click.Path(), help="Other answers to choose the threshold and temperature on.")
 @click.option(
     "--fail-under", multiple=True, help="Exit status 1 if the value of a metric is worse: f1=0.9; may be repeated."

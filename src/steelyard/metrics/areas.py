@@ -87,7 +87,7 @@ class Auc:
         found = (
             auc_interval(order, level)
             if made.clusters is None
-            else clustered_auc_interval(made.labels, _scores(made), made.clusters, level)
+            else clustered_auc_interval(made.labels, _ranks(made), made.clusters, level)
         )
         if found is None:
             return 0.0, 1.0, "DeLong, and one cluster alone bounds nothing"
@@ -97,7 +97,7 @@ class Auc:
     def drop(self, of: Pair) -> Drop:
         self.value(of.before), self.value(of.after)
         before = of.before.examples
-        scores = _scores(before), _scores(of.after.examples)
+        scores = _ranks(before), _ranks(of.after.examples)
         found = paired_delong(before.labels, *scores, clusters=before.clusters)
         assert found is not None
         over = " over clusters" if before.clusters is not None else ""
@@ -128,7 +128,7 @@ class AveragePrecision:
         made = on.examples
         found: PrecisionSize = on.keep(
             "average precision",
-            lambda: precision_size(made.labels, _scores(made), clusters=made.clusters, stratified=made.stratified),
+            lambda: precision_size(made.labels, _ranks(made), clusters=made.clusters, stratified=made.stratified),
         )
         low, high = found.interval(level)
         how = "clusters" if made.clusters is not None else ("classes" if made.stratified else "examples")
@@ -246,7 +246,7 @@ def _believed(made: Examples) -> tuple[Floats, Bools]:
 
 def scored_classes(made: Examples) -> list[tuple[int, Bools, Floats]]:
     """(class, whether each example has it, its score) of every class that has both positives and negatives."""
-    scores = _scores(made)
+    scores = _ranks(made)
     scores = scores[:, None] if scores.ndim == 1 else scores
     flags = made.labels if made.labels.ndim == 2 else made.labels[:, None]
     if made.task == "multiclass":
@@ -364,9 +364,14 @@ def _scores(made: Examples) -> NDArray[np.floating]:
     return made.scores
 
 
+def _ranks(made: Examples) -> NDArray[np.floating]:
+    assert made.ranks is not None
+    return made.ranks
+
+
 def _ranked(on: Evidence) -> Ranked:
     made = on.examples
-    found: Ranked = on.keep("ranked", lambda: ranked(made.labels, _scores(made)))
+    found: Ranked = on.keep("ranked", lambda: ranked(made.labels, _ranks(made)))
     return found
 
 

@@ -59,6 +59,7 @@ class Examples:
     task: Task
     labels: NDArray[Any]
     scores: NDArray[np.floating] | None = None
+    logits: NDArray[np.floating] | None = None  # of two classes or of labels, where they were given: see `ranks`
     predicted: NDArray[Any] | None = None
     p_true: NDArray[np.floating] | None = None  # probability of the true class, where that alone was kept
     classes: tuple[str, ...] = ()
@@ -70,11 +71,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def ranks(self) -> NDArray[np.floating] | None:
+        """What orders the examples: the logits where they were given, whose probabilities may round to equal ones."""
+        return self.scores if self.logits is None else self.logits
+
     def take(self, index: NDArray[Any]) -> Examples:
         """The examples at these positions, or where a mask ``(n,)`` is true."""
         rows = {
             name: value[index]
-            for name in ("labels", "scores", "predicted", "p_true", "queries", "clusters")
+            for name in ("labels", "scores", "logits", "predicted", "p_true", "queries", "clusters")
             if (value := getattr(self, name)) is not None
         }
         return dataclasses.replace(self, **rows)
@@ -98,7 +104,8 @@ def binary(
     `InvalidInput`, naming the example, for NaN, infinity, probabilities outside [0, 1] or labels that are not 0 or 1.
     """
     true = check_indices("label", labels, 2).astype(np.int8, copy=False)
-    values = None if scores is None else _binary_scores(_row("score", scores, len(true)), outputs)
+    given = None if scores is None else _row("score", scores, len(true))
+    values = None if given is None else _binary_scores(given, outputs)
     if predicted is not None:
         guess = check_indices("prediction", predicted, 2).astype(np.int8, copy=False)
         _same_length(len(true), "prediction", len(guess))
@@ -110,6 +117,7 @@ def binary(
         task="binary",
         labels=true,
         scores=values,
+        logits=given if outputs == "logits" else None,
         predicted=guess,
         classes=classes,
         calibrated=outputs != "scores",
@@ -168,7 +176,7 @@ def multilabel(
 ) -> Examples:
     """Examples that carry any number of labels, each 0 or 1 in its column ``(n, classes)``."""
     true = _flags("label", labels)
-    values = None
+    values = table = None
     if scores is not None:
         table = _table("score", scores)
         _same_shape(true, "score", table)
@@ -181,6 +189,7 @@ def multilabel(
         task="multilabel",
         labels=true,
         scores=values,
+        logits=table if outputs == "logits" else None,
         predicted=guess,
         classes=classes or tuple(map(str, range(true.shape[1]))),
         calibrated=outputs != "scores",

@@ -16,7 +16,7 @@ from steelyard.records import Estimate, Unavailable
 
 __all__ = ["Meter", "joined"]
 
-_ROWS = ("labels", "scores", "predicted", "p_true", "queries", "clusters")
+_ROWS = ("labels", "scores", "logits", "predicted", "p_true", "queries", "clusters")
 
 
 class Meter:

@@ -19,11 +19,12 @@ from steelyard.metrics import classification as c
 from steelyard.metrics.areas import Auc, AveragePrecision, CalibrationGap, MacroAuc, MacroAveragePrecision
 from steelyard.metrics.examples import Examples
 from steelyard.metrics.families import Family, Sums, Table, all_examples, always_wrong
+from steelyard.metrics.threshold import Costs
 from steelyard.records import Task
 from steelyard.stats.bootstrap import Margins, TableStatistic
 from steelyard.stats.sums import Scale, Value, mean, mean_terms, sums
 
-__all__ = ["DEFAULTS", "FORMS", "STATIC", "Metric", "parametric"]
+__all__ = ["DEFAULTS", "FORMS", "STATIC", "Metric", "mean_cost", "parametric"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -238,6 +239,24 @@ def _brier(made: Examples) -> Floats:
 
 _BRIER_2 = _sums("brier", "Brier score", _binary_brier, higher_is_better=False, needs="probabilities")
 _BRIER_K = _sums("brier", "Brier score", _brier, high=2.0, higher_is_better=False, needs="probabilities")
+
+
+def mean_cost(costs: Costs) -> Metric:
+    """What an example costs on average, of two classes: the sum over the confusion table's cells of count times cost."""
+    each = np.array([[costs.tn, costs.fp], [costs.fn, costs.tp]])
+
+    def terms(made: Examples) -> Floats:
+        return mean_terms(each[made.labels, made.predicted])
+
+    return _sums(
+        "mean_cost",
+        "Mean cost",
+        terms,
+        low=float(each.min()),
+        high=float(each.max()),
+        unit="cost",
+        higher_is_better=False,
+    )
 
 
 def _top(k: int) -> Metric:

@@ -193,14 +193,13 @@ def test_float_labels_of_typed_files_are_whole_numbers(tmp_path):
 def test_numbers_that_are_no_classes_are_judged_as_numbers_and_that_is_said(tmp_path):
     found = judged(write(tmp_path / "t.csv", {"y": RNG.integers(0, 9, N), "p": RNG.random(N)}))
     assert found.task == "regression"
-    assert any("--task says otherwise" in note for note in found.models[0].notes)
+    assert any("--score 'p_*'" in note for note in found.models[0].notes)
 
 
-def test_logits_that_tie_as_probabilities_are_said(tmp_path):
-    found = judged(
-        write(tmp_path / "t.csv", {"y": RNG.integers(0, 2, N), "p": RNG.normal(0, 100, N)}), outputs="logits"
-    )
-    assert any("rank as ties" in note for note in found.models[0].notes)
+def test_logits_that_tie_as_probabilities_rank_as_they_are(tmp_path):
+    y = np.arange(N) % 2
+    found = judged(write(tmp_path / "t.csv", {"y": y, "p": 40.0 + y}), outputs="logits")
+    assert {s.quantity: s.value for s in found.models[0].scores if hasattr(s, "value")}["roc_auc"] == 1.0
 
 
 def test_scores_that_only_rank_say_which_threshold_was_taken(tmp_path):
@@ -238,3 +237,33 @@ def test_the_split_column_parts_rows_that_are_judged_from_those_that_help(tmp_pa
 def test_what_would_be_misread_is_refused(tmp_path, table, words, message):
     with pytest.raises(InvalidInput, match=message):
         judged(write(tmp_path / "t.csv", table), **words)
+
+
+@pytest.mark.parametrize("decides", [{}, {"threshold": 0.4}, {"target": "f1"}])
+def test_the_mean_cost_is_that_of_the_judged_examples_whatever_decides(tmp_path, decides):
+    y = RNG.integers(0, 2, 400)
+    p = np.clip(0.3 * y + 0.7 * RNG.random(400), 0, 1)
+    split = np.where(np.arange(400) < 200, "validation", "test")
+    found = judged(write(tmp_path / "t.csv", {"y": y, "p": p, "split": split}), costs="fp=1,fn=10", **decides)
+    model = found.models[0]
+    cost = next(s for s in model.scores if s.quantity == "mean_cost")
+    counts = model.confusion
+    assert counts.sum() == 200
+    assert cost.value == pytest.approx((counts[0, 1] + 10 * counts[1, 0]) / 200)
+    assert cost.low < cost.value < cost.high
+    assert model.threshold.target.startswith("costs" if not decides else ("given" if "threshold" in decides else "f1"))
+
+
+def test_costs_are_for_two_classes(tmp_path):
+    path = write(tmp_path / "t.csv", {"y": np.arange(N) % 3, "pred": np.arange(N) % 3})
+    with pytest.raises(InvalidInput, match="--costs are for two classes"):
+        judged(path, costs="fp=1,fn=2", predicted="pred")
+
+
+def test_slices_by_precision_say_what_moves_it(tmp_path):
+    y = RNG.integers(0, 2, N)
+    columns = {"y": y, "p": RNG.random(N), "g": np.where(np.arange(N) % 2, "a", "b")}
+    notes = judged(write(tmp_path / "t.csv", columns), slices=("g",), objective="imbalanced").models[0].notes
+    assert any("AUC-PR is lower where positives are rarer" in note for note in notes)
+    notes = judged(write(tmp_path / "u.csv", columns), slices=("g",)).models[0].notes
+    assert not any("rarer" in note for note in notes)

@@ -109,3 +109,10 @@ def test_a_metric_without_a_description_keeps_its_name(metric: str) -> None:
     score = Estimate(quantity=metric, unit="", value=1.0, low=0.5, high=2.0, level=0.95, method="bootstrap", n=3)
     row = tables.score_rows(dataclasses.replace(whole, models=(dataclasses.replace(whole.models[0], scores=(score,)),)))
     assert row[0].name.lower() == metric.replace("_", " ").lower()
+
+
+def test_every_metric_without_a_number_in_its_name_is_said_in_words():
+    from steelyard.metrics.rows import _ROWS
+    from steelyard.report.evaluation.words import METRICS
+
+    assert {metric.name for rows in _ROWS.values() for metric in rows} <= set(METRICS)

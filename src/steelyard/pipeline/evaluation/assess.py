@@ -45,6 +45,11 @@ MOST_ROWS = 200  # classes with numbers of their own
 MOST_CURVES = 6  # classes with curves of their own, the worst
 MOST_POINTS = 200
 MISTAKES = 12
+_BY_PREVALENCE = ("precision", "average_precision", "macro_precision", "macro_average_precision")
+_PREVALENCE = (
+    "slices: {} is lower where positives are rarer, however good the model; where their shares differ, compare slices by recall, "
+    "specificity or --objective ranking"
+)
 _MANY = 200_000  # examples from which threads gain more than they cost
 _CHUNK = 1 << 16  # examples whose losses are added up at once: they stay in the cache
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -135,9 +140,10 @@ def _curves(of: Evidence, level: float) -> Iterator[Curve]:
     examples = of.examples
     if examples.scores is None or examples.task not in ("binary", "multiclass", "multilabel"):
         return
-    scores = examples.scores
     if examples.task == "binary":
-        order = of.keep("ranked", lambda: ranked(examples.labels, scores))
+        assert examples.ranks is not None
+        ranks = examples.ranks
+        order = of.keep("ranked", lambda: ranked(examples.labels, ranks))
         yield from _two_class_curves(order, level)
     else:
         yield from _class_curves(examples)
@@ -260,7 +266,7 @@ def _sliced(answers: Answers, metric: Metric, request: Request) -> tuple[tuple[S
     if not columns:
         return (), []
     found, left_out = cuts(columns)
-    notes = []
+    notes = [_PREVALENCE.format(metric.title)] if metric.name in _BY_PREVALENCE else []
     if left_out:
         notes.append(
             f"{left_out:,} pairs of slices were not looked at: they are smaller than the {len(found):,} that were"

@@ -22,9 +22,10 @@ Rows = NDArray[np.int64]
 
 
 def goal_of(request: Request, objective: Objective | None) -> Target | Costs | None:
-    if request.costs:
-        return parse_costs(request.costs)
+    """What chooses the threshold: costs do so where nothing else decides."""
     free = request.threshold is None and request.predicted is None
+    if request.costs and free and not request.target:
+        return parse_costs(request.costs)
     text = request.target or (target_of(objective) if objective is not None and free else None)
     return parse_target(text) if text else None
 

@@ -16,7 +16,9 @@ from steelyard import __version__
 from steelyard.errors import InvalidInput
 from steelyard.metrics.examples import Examples
 from steelyard.metrics.objectives import choose
+from steelyard.metrics.rows import mean_cost
 from steelyard.metrics.table import Metric, defaults, find, info
+from steelyard.metrics.threshold import parse_costs
 from steelyard.pipeline.evaluation.assess import assess
 from steelyard.pipeline.evaluation.compare import aligned, compare
 from steelyard.pipeline.evaluation.decide import decided, goal_of
@@ -78,15 +80,14 @@ def _check(request: Request) -> None:
     """What can be said before anything is read."""
     if not 0.5 <= request.level < 1:
         raise InvalidInput(f"--level is a confidence such as 0.95; got {request.level:g}")
-    if request.target and request.costs:
-        raise InvalidInput("give --target or --costs, not both: each chooses the threshold")
-    if request.threshold is not None and (request.target or request.costs):
-        raise InvalidInput("give --threshold, or a --target or --costs that chooses it, not both")
+    if request.threshold is not None and request.target:
+        raise InvalidInput("give --threshold, or a --target that chooses it, not both")
     if request.threshold is not None and not math.isfinite(request.threshold):
         raise InvalidInput(f"--threshold is a number such as 0.5; got {request.threshold:g}")
-    chooses = request.threshold is not None or request.target or request.costs
-    if request.predicted is not None and chooses:
-        raise InvalidInput("give --predicted, or a threshold (--threshold, --target, --costs) that decides, not both")
+    if request.predicted is not None and (request.threshold is not None or request.target):
+        raise InvalidInput("give --predicted, or a threshold (--threshold, --target) that decides, not both")
+    if request.costs:
+        parse_costs(request.costs)
     if request.seed < 0:
         raise InvalidInput(f"--seed is a whole number from 0 on; got {request.seed}")
     if request.validation is not None and request.compare:
@@ -177,4 +178,14 @@ def _metrics(examples: Examples, objective: Objective, request: Request) -> list
     limits = [limit_of(text)[0] for text in (*request.fail_under, *request.require)]
     usual = () if request.metrics else defaults(examples.task)
     words = [objective.leads, *objective.others, *request.metrics, *limits, *usual]
-    return list(dict.fromkeys(find(word, examples.task, examples.classes) for word in words))
+    leads, *others = dict.fromkeys(find(word, examples.task, examples.classes) for word in words)
+    return [leads, *_cost(examples, request), *others]
+
+
+def _cost(examples: Examples, request: Request) -> list[Metric]:
+    """The mean cost on the examples that are judged, whatever chose the threshold."""
+    if request.costs is None:
+        return []
+    if examples.task != "binary":
+        raise InvalidInput(f"--costs are for two classes, and these are {examples.task} answers: leave them out")
+    return [mean_cost(parse_costs(request.costs))]

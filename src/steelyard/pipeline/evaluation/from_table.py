@@ -504,14 +504,11 @@ def _clustered(examples: Examples, table: Table, request: Request) -> Examples:
 
 def _notes(examples: Examples, request: Request) -> list[str]:
     found = []
-    if examples.task == "binary" and request.outputs == "logits" and examples.scores is not None:
-        sure = int(np.count_nonzero(examples.scores == 1))
-        if sure > 1:
-            found.append(
-                f"{sure:,} logits are so large that their probability rounds to 1: they rank as ties; --outputs scores tells them apart"
-            )
     if examples.task == "regression" and request.task is None:
-        found.append("the labels are numbers, so they were judged as such; --task says otherwise")
+        found.append(
+            "the labels are numbers and the answers one column of them, so the task is regression; if they are classes, give a score "
+            "column for each (--score 'p_*') or the predicted classes (--predicted)"
+        )
     if (
         not examples.calibrated
         and examples.task == "binary"
