@@ -51,7 +51,9 @@ class Scenario:
     batch: int = 1  # samples answered in one call, offline
     streams: int = 8  # samples a query, multi-stream
     rate_per_s: float = 1.0  # of arrivals (server), or expected (offline)
-    call_s: float = 0.0  # expected of one call, so that LoadGen draws enough queries (single- and multi-stream); 0: unknown
+    call_s: float = (
+        0.0  # expected of one call, so that LoadGen draws enough queries (single- and multi-stream); 0: unknown
+    )
     limit_s: float = NO_LIMIT_S  # latency bound of the server scenario
     quantile: float | None = None  # that LoadGen rules by; else its own: 0.9 single-stream, 0.99 the others
     seed: int = 0
