@@ -224,8 +224,14 @@ def gap_words(row: tables.GapRow) -> str:
 
 
 def threshold_words(threshold: Threshold) -> str:
-    """The decision threshold in one sentence."""
+    """The decision threshold in one sentence.
+
+    >>> threshold_words(Threshold(value=0.4, target="given", chosen_on="the command", n=0))
+    'threshold 0.400, as given'
+    """
     value = numbers.significant(threshold.value)
+    if threshold.target == "given":
+        return f"threshold {value}, as given"
     if threshold.target == "default":
         return f"decides at the default threshold {value}"
     reached = tables.cell(threshold.reached).whole if threshold.reached is not None else ""
