@@ -49,9 +49,28 @@ def executed_macs(path: str | Path, shapes: Mapping[str, Sequence[Shape]], batch
     """
     onnx, model = _load(path)
     _fix_batch(model, batch, path)
+    _name_as_profiled(model, list(shapes))
     graph = _Graph(model, onnx)
     graph.learn_outputs(shapes)
     return _count(graph)
+
+
+def _name_as_profiled(model: onnx.ModelProto, seen: Sequence[str]) -> None:
+    """Name the nodes that have no name as the profiler does: by type and place in the graph, ``Gemm_5``.
+
+    The written file keeps the order of the graph and not the places, so the n-th nameless node of a type is the n-th seen.
+    """
+    named = {node.name for node in model.graph.node}
+    places: dict[str, list[int]] = {}
+    for name in seen:
+        kind, _, place = name.rpartition("_")
+        if name not in named and place.isdigit():
+            places.setdefault(kind, []).append(int(place))
+    left = {kind: iter(sorted(found)) for kind, found in places.items()}
+    for node in model.graph.node:
+        number = next(left.get(node.op_type, iter(())), None) if not node.name else None
+        if number is not None:
+            node.name = f"{node.op_type}_{number}"
 
 
 def _load(path: str | Path) -> tuple[Any, onnx.ModelProto]:

@@ -11,7 +11,7 @@ from typing import Any
 from steelyard.counts.macs import LayerCount, MacCount
 from steelyard.errors import InvalidInput, MissingExtra
 
-__all__ = ["openvino_macs"]
+__all__ = ["openvino_followers", "openvino_macs", "openvino_model_macs"]
 
 
 def openvino_macs(path: str | Path, batch: int = 1) -> MacCount:
@@ -31,8 +31,29 @@ def openvino_macs(path: str | Path, batch: int = 1) -> MacCount:
         model = openvino.Core().read_model(str(path))
     except RuntimeError as error:
         raise InvalidInput(f"{path} cannot be read as OpenVINO IR ({str(error).splitlines()[-1]})") from None
-    _fix_batch(model, batch, path)
+    return openvino_model_macs(model, batch, str(path))
+
+
+def openvino_model_macs(model: Any, batch: int = 1, name: str = "the model") -> MacCount:
+    """Count an `openvino.Model` that is loaded already; its batch size is set in place.
+
+    The names of nodes that had none in their file are made when it is read, so a profile is joined to the counts of the very
+    model that was compiled.
+    """
+    _fix_batch(model, batch, name)
     return _count(model.get_ordered_ops())
+
+
+def openvino_followers(model: Any) -> dict[str, str]:
+    """The name of the only operation that reads each operation's result: where a fused pair may go by the second's name."""
+    pairs = {}
+    for op in model.get_ordered_ops():
+        readers = {
+            target.get_node().get_friendly_name() for port in op.outputs() for target in port.get_target_inputs()
+        }
+        if len(readers) == 1:
+            pairs[op.get_friendly_name()] = readers.pop()
+    return pairs
 
 
 def _fix_batch(model: Any, batch: int, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from steelyard.counts.macs import LayerCount, MacCount, canonical, flop_counter_macs, module_macs
 from steelyard.counts.onnx_macs import executed_macs, onnx_macs
-from steelyard.counts.openvino_macs import openvino_macs
+from steelyard.counts.openvino_macs import openvino_followers, openvino_macs, openvino_model_macs
 from steelyard.errors import SteelyardError
 from steelyard.measure.trace import Count, Span
 from steelyard.measure.worker import Worker
@@ -36,7 +36,7 @@ PROFILER = "steelyard.measure.profile:Profiler"
 
 TURNS = 8  # of each kind; the first of both is warm-up and not weighed
 LEAST_TURNS = 3  # also where the time is over
-LEAST_RUNS = 3  # profiled in one turn
+LEAST_RUNS = 3  # inferences in one turn
 MOST_RUNS = 25  # profiled in one turn: each leaves an event for each operator
 TRACED = 3  # the last profiled inferences go into the trace
 RATE_HZ = 20.0
@@ -106,7 +106,7 @@ class Profiler(Worker):
     ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         """Beginnings and ends of the inferences of each turn: those without the profiler, and those with it."""
         share = seconds / (2 * TURNS)
-        calls, watched = (max(1, int(share / max(cost, 1e-7))) for cost in costs)
+        calls, watched = (max(LEAST_RUNS, int(share / max(cost, 1e-7))) for cost in costs)
         plain: list[NDArray[np.float64]] = []
         profiled: list[NDArray[np.float64]] = []
         end = time.perf_counter() + 1.5 * seconds
@@ -116,7 +116,7 @@ class Profiler(Worker):
             for watching in (False, True) if turn % 2 == 0 else (True, False):
                 with _phase(spans, f"{'profiled' if watching else 'unprofiled'} turn {turn + 1}", origin):
                     if watching:
-                        profiled.append(profiling.turn(min(max(watched, LEAST_RUNS), MOST_RUNS)))
+                        profiled.append(profiling.turn(min(watched, MOST_RUNS)))
                     else:
                         plain.append(_plain(self._runner, example, calls))
         return plain, profiled
@@ -132,7 +132,7 @@ class Profiler(Worker):
     def _counted(self, profiling: Any, slices: Sequence[Slice], batch: int) -> MacCount:
         path = self._artifact.path
         if self._artifact.engine == "openvino":
-            return openvino_macs(path, batch)
+            return openvino_model_macs(self._runner.model, batch)  # type: ignore[attr-defined]
         if self._artifact.engine != "onnxruntime":
             return module_macs(self._runner.module, self._batch(batch), self._runner.node_layers)  # type: ignore[attr-defined]
         if profiling.optimised is None:
@@ -148,12 +148,26 @@ class Profiler(Worker):
         except SteelyardError:
             return executed
 
+    def _homes(self, slices: Iterable[Slice], count: MacCount) -> dict[str, Key]:
+        """Where nodes went that the engine fused into others: by what it says, or, where it says nothing, by what follows."""
+        homes = {name: (s.layer, canonical(s.name)) for s in slices for name in (*s.covers, s.layer)}
+        if self._artifact.engine != "openvino":
+            return homes
+        followers = openvino_followers(self._runner.model)  # type: ignore[attr-defined]
+        for layer in (part.layer for part in count.layers if part.layer not in homes):
+            heir = next((f for f in _followed(layer, followers) if f in homes), None)
+            if heir is not None:
+                homes[layer] = homes[heir]
+        return homes
+
     def _opinions(self, count: MacCount, batch: int) -> tuple[str, tuple[tuple[str, int, int], ...]]:
         """A second counter's MACs beside ours, operator by operator; without one, the reason."""
         try:
             by, theirs = self._second(batch)
         except (SteelyardError, RuntimeError, NotImplementedError, ImportError) as error:
             return f"none: {' '.join(str(error).split())[:200]}", ()
+        if not theirs:
+            return by, ()
         ours = _by_operator(count)
         return by, tuple((name, ours.get(name, 0), theirs.get(name, 0)) for name in dict.fromkeys([*ours, *theirs]))
 
@@ -177,7 +191,7 @@ class Profiler(Worker):
     ) -> Profiled:
         count, asked = counts
         runs = sum(map(len, profiled[1:]))
-        layers, lost = join_counts(layer_times(slices, runs), count, _homes(slices))
+        layers, lost = join_counts(layer_times(slices, runs), count, self._homes(slices, count))
         second, opinions = self._opinions(asked, batch)
         if lost:
             notes = (*notes, f"{lost:,} MACs belong to layers that the profiler did not show")
@@ -300,9 +314,13 @@ def _row(key: Key, parts: Sequence[Slice], runs: int, *, on_device: bool) -> Lay
     )
 
 
-def _homes(slices: Iterable[Slice]) -> dict[str, Key]:
-    """Where nodes went that an engine fused into others: the row of the layer that covers them."""
-    return {name: (s.layer, canonical(s.name)) for s in slices for name in s.covers}
+def _followed(name: str, followers: Mapping[str, str], steps: int = 3) -> Iterator[str]:
+    """The next few operations behind one, nearest first."""
+    for _ in range(steps):
+        if name not in followers:
+            return
+        name = followers[name]
+        yield name
 
 
 def join_counts(

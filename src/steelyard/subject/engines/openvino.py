@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,57 +106,78 @@ class OpenVinoRunner:
 
     def profiling(self, inputs: NDArray[Any], /) -> OpenVinoProfiling:
         inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
-        return OpenVinoProfiling(self._compile(inputs, profiling=True), inputs)
+        return OpenVinoProfiling(lambda: self._compile(inputs, profiling=True), inputs)
+
+    @property
+    def model(self) -> Any:
+        """A copy of the model as it was read, whose nodes have the names that a profile shows."""
+        return self._model.clone()
 
 
 class OpenVinoProfiling:
-    """The model compiled once more, with OpenVINO's performance counters on.
+    """The model compiled anew for each turn, with OpenVINO's performance counters on.
 
-    They give durations in the order of execution and no times of day, so slices are laid end to end.
+    The counters give each node's mean since the model was compiled, in microseconds. So a turn has a model of its own, the
+    first inference is taken out again, and every inference of a turn is given the turn's mean. They give durations in the
+    order of execution and no times of day, so slices are laid end to end.
     """
 
-    def __init__(self, compiled: Any, inputs: NDArray[Any]) -> None:
-        self._request = compiled.create_infer_request()
-        self._request.infer([inputs])
-        np.copyto(self._request.get_input_tensor(0).data, inputs)
-        self._covers = {
-            op.get_friendly_name(): tuple(filter(None, str(_rt(op, "originalLayersNames")).split(",")))
-            for op in compiled.get_runtime_model().get_ordered_ops()
-        }
+    def __init__(self, compile_model: Callable[[], Any], inputs: NDArray[Any]) -> None:
+        self._compile, self._inputs = compile_model, inputs
         self._seen: list[Slice] = []
         self._runs = 0
 
     def turn(self, calls: int) -> NDArray[np.float64]:
-        times = []
-        for _ in range(calls):
-            times.append(timed(self._request.infer, 1))
-            self._read()
-        return np.concatenate(times)
+        compiled = self._compile()
+        request = compiled.create_infer_request()
+        request.infer([self._inputs])
+        np.copyto(request.get_input_tensor(0).data, self._inputs)
+        first = _means(request)
+        times = timed(request.infer, calls)
+        self._read(request, first, calls, _covered(compiled))
+        return times
 
-    def _read(self) -> None:
-        elapsed = 0.0
-        for node in self._request.get_profiling_info():
-            seconds = node.real_time.total_seconds()
-            if seconds > 0:
-                self._seen.append(self._slice(node, elapsed, seconds))
+    def _read(
+        self, request: Any, first: Mapping[str, float], calls: int, covered: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        nodes = request.get_profiling_info()
+        for run in range(self._runs, self._runs + calls):
+            elapsed = 0.0
+            for node in nodes:
+                if node.status != node.Status.EXECUTED:
+                    continue
+                whole = node.real_time.total_seconds() * (calls + 1) - first.get(node.node_name, 0.0)
+                seconds = round(max(0.0, whole) / calls, 9)
+                self._seen.append(self._slice(node, run, elapsed, seconds, covered.get(node.node_name, ())))
                 elapsed += seconds
-        self._runs += 1
+        self._runs += calls
 
-    def _slice(self, node: Any, start_s: float, seconds: float) -> Slice:
+    def _slice(self, node: Any, run: int, start_s: float, seconds: float, covers: tuple[str, ...]) -> Slice:
         return Slice(
             name=node.node_type,
             layer=node.node_name,
-            run=self._runs,
+            run=run,
             start_s=start_s,
             seconds=seconds,
             self_s=seconds,
             dtype=_SPELLED.get(node.exec_type.rpartition("_")[2].lower(), ""),
             detail=node.exec_type,
-            covers=self._covers.get(node.node_name, ()),
+            covers=covers,
         )
 
     def slices(self) -> tuple[Slice, ...]:
         return tuple(self._seen)
+
+
+def _means(request: Any) -> dict[str, float]:
+    """Mean seconds of each node so far."""
+    return {node.node_name: node.real_time.total_seconds() for node in request.get_profiling_info()}
+
+
+def _covered(compiled: Any) -> dict[str, tuple[str, ...]]:
+    """The nodes of the model that each node of the compiled graph stands for."""
+    ops = compiled.get_runtime_model().get_ordered_ops()
+    return {op.get_friendly_name(): tuple(filter(None, str(_rt(op, "originalLayersNames")).split(","))) for op in ops}
 
 
 _SPELLED = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
