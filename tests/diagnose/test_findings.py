@@ -258,3 +258,22 @@ def test_kernels_far_below_the_roofline_are_called_under_utilised():
     finding, _ = only(slow)
     assert finding.name == "under-utilised"
     assert "far below their peak" in finding.claim
+
+
+def test_pruned_channels_leave_their_share_of_the_work():
+    """Half of the work is half of the least time; the square root of it is left of what has no products."""
+    for macs in (0.5, 0.25):
+        pruned = Step(name="prune", options=(("macs", macs),))
+        (finding,) = diagnose(CONVOLUTIONS, peaks(), [plan(pruned), plan("export")])
+        parts = finding.evidence
+        found = next(p for p in finding.predictions if p.plan == plan(pruned))
+        left = macs * (max(parts["compute_s"], parts["memory_s"]) + parts["slack_s"]) + parts["overhead_s"]
+        assert found.gain == pytest.approx(0.030 / (left + macs**0.5 * parts["other_s"]), rel=0.02)
+        assert not found.hopeless
+
+
+def test_single_zeros_are_hopeless_for_speed_and_it_says_why():
+    (finding,) = diagnose(CONVOLUTIONS, peaks(), [plan("sparsify", "openvino")])
+    (found,) = finding.predictions
+    assert found.hopeless
+    assert found.because.startswith("the engines here multiply zeros like any other number")

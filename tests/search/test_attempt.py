@@ -142,10 +142,10 @@ def test_whatever_goes_wrong_refuses_this_candidate_alone(
 
 
 def test_an_unknown_technique_is_refused_with_the_known_ones(shop: Workshop, rival: Rival) -> None:
-    trial = attempt(Plan(steps=(Step(name="prune"),)), shop, rival, None)
+    trial = attempt(Plan(steps=(Step(name="prun"),)), shop, rival, None)
     assert trial.refusal is not None
     assert trial.refusal.kind == "error"
-    assert "unknown technique 'prune'" in trial.refusal.reason
+    assert "unknown technique 'prun'" in trial.refusal.reason
 
 
 def test_outputs_that_changed_on_disk_are_refused_as_parity(shop: Workshop, rival: Rival) -> None:
