@@ -82,6 +82,7 @@ def run_suite(
     with RunFolder(out) as folder:
         done = _begin(folder, definition, cells, host)
         left = [cell for cell in cells if cell.key not in done]
+        progress(f"{len(done)} of {len(cells)} cells read", 0.0)
         for number, found in enumerate(_read(left, out, host, budget_s, limits or Limits(), progress), len(done) + 1):
             folder.append(found)
             progress(f"{number} of {len(cells)} cells read", number / len(cells))
