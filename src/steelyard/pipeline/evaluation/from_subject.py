@@ -199,7 +199,7 @@ def _explained(
     found = explain(runner, inputs, targets, method=how, module=module, layout=contract.layout)  # type: ignore[arg-type]
     raw = np.asarray(part.raw[np.arange(len(rows))])
     for i, row in enumerate(rows):
-        shown = _shown(examples, int(row), f"{found.method}; {found.note}")
+        shown = _shown(examples, int(row), _how(found.method, found.note))
         if {"H", "W"} <= set(contract.layout):
             picture, heat = picture_png(raw[i], contract.layout), heat_png(raw[i], found.values[i], contract.layout)
             yield dataclasses.replace(
@@ -227,8 +227,17 @@ def _explained_texts(
     for i, row in enumerate(rows):
         pairs = zip(found.units[i], found.values[i], strict=True)
         weights = tuple(float(value) for unit, value in pairs for _ in unit)
-        shown = _shown(examples, int(row), f"{found.method}; {found.note}")
+        shown = _shown(examples, int(row), _how(found.method, found.note))
         yield dataclasses.replace(shown, text=part.texts[i], weights=weights)
+
+
+def _how(method: str, note: str) -> str:
+    """The method in words, once.
+
+    >>> _how("occlusion", "occlusion: what is left out"), _how("integrated_gradients", "64 steps")
+    ('occlusion: what is left out', 'integrated gradients; 64 steps')
+    """
+    return note if note.startswith(method) else f"{method.replace('_', ' ')}; {note}"
 
 
 def _chosen(examples: Examples, count: int) -> NDArray[np.int64]:
