@@ -88,3 +88,10 @@ def test_a_folder_of_another_run_is_left_alone(steelyard, model, tmp_path, quick
     ran = steelyard("profile", model, "--out", tmp_path / "run", "--quiet")
     assert ran.status == 2
     assert "holds a run of optimize: give another --out" in ran.message
+
+
+def test_data_that_cannot_be_read_is_said_before_anything_is_measured(steelyard, model, tmp_path):
+    ran = steelyard("profile", model, "--data", tmp_path / "nothing", "--out", tmp_path / "run", "--quiet")
+    assert ran.status == 2
+    assert "no such data" in ran.message
+    assert not (tmp_path / "run" / "records.jsonl").exists()

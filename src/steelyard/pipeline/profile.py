@@ -46,13 +46,14 @@ def profile(job: Job, asked: Profiling, progress: Progress = silent) -> RunRecor
     with RunFolder(job.out) as folder:
         _start_over(job, folder)
         prepared = _placed(prepare_subject(job.spec, job.out, progress, with_data=False), asked.device)
+        data = _data(job, asked, progress)  # first: words that name no data cost no measuring
         peaks = measure_peaks if asked.device == "cpu" else partial(measure_accelerator_peaks, asked.device)
         run = begin(job, prepared, folder, "profile", progress, peaks)
         found, readings = _measured(job, asked, prepared, progress)
         measured = Measurement(
             subject=prepared.baseline.fingerprint(),
             environment=run.environment,
-            readings=(*found.readings, *readings, _data(job, asked, progress)),
+            readings=(*found.readings, *readings, data),
         )
         for record in (measured, found.profiled):
             folder.append(record)
@@ -122,7 +123,7 @@ def _data(job: Job, asked: Profiling, progress: Progress) -> Sample | Unavailabl
     subject = load_subject(job.spec)
     if subject.data is None:
         return Unavailable(quantity="data_examples_per_s", reason="the subject has no data: give --data")
-    progress("profiling: how fast the data comes", PROFILE + THROUGHPUT)
+    progress("reading the data, to see how fast it comes", None)
     try:
         train = subject.splits().train
         return data_rate(train, subject.contract, max(asked.batch, DATA_BATCH), DATA * job.budget_s)
