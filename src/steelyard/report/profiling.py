@@ -158,15 +158,21 @@ def layers_table(records: RunRecords, width: int = 80) -> Table:
 _LEAST = {"time": 18, "share": 6, "type": 4, "MACs": 9, "FLOP/byte": 9, "attained": 13, "of roof, bound": 14}  # columns
 
 
+_MARKS = (
+    "_nchwc",
+    "_output_0",
+    "/WithoutBiases",
+)  # that engines put behind names for layout, outputs and folded biases
+
+
 def _shortened(name: str, most: int) -> str:
     """The end of a name.
 
     >>> _shortened("features.12.conv.0.0", 12)
     '…12.conv.0.0'
     """
-    name = name.removesuffix("_nchwc").removesuffix(
-        "_output_0"
-    )  # ONNX Runtime's marks of layout and of the first output
+    for mark in _MARKS:
+        name = name.removesuffix(mark)
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
