@@ -238,13 +238,13 @@ class _Training:
     # --- epochs ----------------------------------------------------------------------------------
 
     def _note(self, epoch: int, validation: Examples | None, score: Score) -> None:
-        """Score an epoch and keep its weights: they are good, and perhaps the best."""
+        """Score an epoch and keep its weights: they are good, and perhaps the best; of equals the last, trained longest."""
         judged = self._model if self._average is None else self._average.module
         self._good = _copied(judged)
         if validation is None:
             return
         self._scores.append(score_of(judged, validation, score))
-        best = self._kept is None or self._scores[-1] > self._scores[self._kept[0]]
+        best = self._kept is None or self._scores[-1] >= self._scores[self._kept[0]]
         if best or self._recipe.keep == "last":
             self._kept = (epoch, self._good)
 
