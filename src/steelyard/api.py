@@ -47,6 +47,7 @@ __all__ = [
     "render_report",
     "run_suite",
     "save_baseline",
+    "save_figures",
     "verify_folder",
 ]
 
@@ -86,6 +87,17 @@ class Compared:
 
     folder: Path
     compared: ComparedRecord
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+    def chart(self, name: str) -> Any:
+        """An Altair chart of the report, such as ``verdict`` or ``narrowing``; None where nothing was measured."""
+        from steelyard.report.comparing_charts import CHARTS
+
+        return _chart(CHARTS, name)(self.compared)
 
     @property
     def outcome(self) -> str:
@@ -346,7 +358,16 @@ def compare(
         command=command,
         options={name: value for name, value in options.items() if value is not None},
     )
-    return Compared(folder=folder, compared=run(request, progress))
+    return _reported(folder, run(request, progress))
+
+
+def _reported(folder: Path, found: ComparedRecord) -> Compared:
+    """The comparison, its page written from its record."""
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.comparing_page import render_compared
+
+    write_page(folder / "report.html", render_compared(found))
+    return Compared(folder=folder, compared=found)
 
 
 def _things(first: Any, second: Any, kind: Kind | None) -> tuple[Kind, tuple[str, str]]:
@@ -385,7 +406,7 @@ def render_report(folder: str | Path) -> Result | Evaluated | Compared:
     path = Path(folder)
     kind = kind_of(path)
     if kind is ComparedRecord:
-        return Compared(folder=path, compared=read_compared(path))
+        return _reported(path, read_compared(path))
     if kind is Evaluation:
         from steelyard.pipeline.evaluation.evaluate import write_evaluation
 
@@ -395,6 +416,17 @@ def render_report(folder: str | Path) -> Result | Evaluated | Compared:
     records = read_records(path)
     write_report(path, records)
     return Result(folder=path, records=records)
+
+
+def save_figures(result: Result | Compared) -> tuple[Path, ...]:
+    """Every chart of a report that is there, as PNG, SVG and PDF in ``figures`` of its folder."""
+    from steelyard.report import charts, comparing_charts, drawing
+
+    folder = result.folder / "figures"
+    if isinstance(result, Compared):
+        drawn = ((name, draw(result.compared)) for name, draw in comparing_charts.CHARTS.items())
+        return drawing.save(drawn, folder)
+    return charts.save_figures(result.records, folder)
 
 
 def gate(

@@ -37,6 +37,12 @@ def example_load() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def example_compare() -> ModuleType:
+    """The module of comparisons made up from a known truth."""
+    return _load("example_compare")
+
+
+@pytest.fixture(scope="session")
 def runs(example: ModuleType) -> dict[str, RunRecords]:
     return {kind: getattr(example, kind)() for kind in KINDS}
 

@@ -10,7 +10,7 @@ import pytest
 
 from steelyard.errors import InvalidInput
 from steelyard.records import RunRecords
-from steelyard.report import charts
+from steelyard.report import charts, times
 
 ELSEWHERE = {"sweep_latency", "stress", "layers"}  # of a benchmark under load and of a profile: their own tests
 ABSENT = {
@@ -59,7 +59,7 @@ def test_confusion_matches_scikit_learn(example: ModuleType) -> None:
 
 def test_box_is_the_five_numbers_of_numpy() -> None:
     values = np.random.default_rng(3).lognormal(size=(4, 25))
-    box = charts._box("m", values, 1.0, "s")
+    box = times.box("m", values, 1.0, "s")
     assert box["median"] == pytest.approx(np.median(values))
     assert (box["q1"], box["q3"]) == pytest.approx(np.percentile(values, [25, 75]))
     assert (box["least"], box["most"]) == (values.min(), values.max())
@@ -67,8 +67,8 @@ def test_box_is_the_five_numbers_of_numpy() -> None:
 
 def test_a_long_run_is_joined_by_medians_within_rounds() -> None:
     values = np.random.default_rng(4).lognormal(size=(10, 333))
-    rows = charts._slots("m", values, 1.0)
-    assert len(rows) <= 1.3 * charts.MOST_POINTS
+    rows = times.slots("m", values, 1.0)
+    assert len(rows) <= 1.3 * times.MOST_POINTS
     assert rows[0]["latency"] == pytest.approx(np.median(values[0, :9]), rel=1e-4)
     assert {r["round"] for r in rows} == set(range(1, 11))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -153,11 +152,9 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
             from steelyard.cli.evaluate import draw, show
 
             draw(result, progress, figures=figures)
-        elif figures and isinstance(result, api.Result):
-            from steelyard.report.charts import save_figures
-
+        elif figures:
             progress("drawing the figures", None)
-            save_figures(result.records, Path(folder) / "figures")
+            api.save_figures(result)
     if isinstance(result, api.Compared):
         from steelyard.cli.compare import show as show_compared
 

@@ -79,7 +79,11 @@ def show(result: Compared, *, as_json: bool, quiet: bool) -> None:
 
     found = result.compared
     if as_json:
-        click.echo(json.dumps({**comparing.compared_json(found), "folder": str(result.folder)}, indent=2))
+        click.echo(
+            json.dumps(
+                {**comparing.compared_json(found), "folder": str(result.folder), "report": str(result.report)}, indent=2
+            )
+        )
         return
     if quiet:
         return
@@ -87,4 +91,4 @@ def show(result: Compared, *, as_json: bool, quiet: bool) -> None:
     console.print(comparing.verdict_line(found), soft_wrap=True)
     console.print(comparing.compared_table(found))
     console.print(comparing.verdict_notes(found), soft_wrap=True)
-    console.print(f"records   {shlex.quote(str(result.folder))}", markup=False, soft_wrap=True)
+    console.print(f"report    {shlex.quote(str(result.report))}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from steelyard.metrics.table import estimates, quality
 from steelyard.records import Estimate, Measurement, RunRecords, Unavailable
 from steelyard.report.html import render_html
 
-__all__ = ["SHOWN", "quality_estimates", "write_report"]
+__all__ = ["SHOWN", "quality_estimates", "write_page", "write_report"]
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss")
 """Metrics that every run of `optimize` shows, beside those that its requirements name."""
@@ -40,9 +40,14 @@ def _defined(found: tuple[Estimate | Unavailable, ...]) -> tuple[Estimate, ...]:
 
 def write_report(folder: Path, records: RunRecords) -> Path:
     """Write ``report.html`` into the run folder."""
-    path = folder / "report.html"
+    return write_page(folder / "report.html", render_html(records, quality_estimates(records)))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page that was rendered from records. Raises `InvalidInput` where that cannot be done."""
     try:
-        path.write_text(render_html(records, quality_estimates(records)), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; the records are safe") from None
     return path

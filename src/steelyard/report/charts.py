@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steelyard.records import (
     Comparison,
@@ -24,7 +23,7 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme
+from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme, times
 from steelyard.report import energy as joules
 from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
@@ -52,11 +51,8 @@ __all__ = [
     "throughput",
 ]
 
-MOST_POINTS = 400  # of one line; beyond, neighbours are joined by their median
 MOST_OPERATORS = 12
 MOST_CLASSES = 25
-
-Timings = Mapping[str, NDArray[np.float64]]  # name -> (rounds, slots) seconds
 
 
 # --- candidates ------------------------------------------------------------------------------------
@@ -190,71 +186,14 @@ def _region(requirements: Sequence[Requirement], rows: Rows) -> list[alt.Chart]:
 
 def latency_boxes(records: RunRecords) -> alt.LayerChart | None:
     """Box plots of one inference, one per model."""
-    import altair as alt
-
     timings = _timings(records)
-    if not timings:
-        return None
-    factor, unit = _time_unit(timings)
-    rows = [_box(name, values, factor, unit) for name, values in timings.items()]
-    colours = _model_colours(records, list(timings))
-    base = alt.Chart(drawing.data(rows)).encode(
-        y=alt.Y("model:N", title=None, sort=list(timings)),
-        color=drawing.colour("model", colours, list(timings), legend=False),
-        tooltip=drawing.tips(
-            model="model", median="shown_median", quartiles="shown_quartiles", range="shown_range", readings="n"
-        ),
-    )
-    x = alt.X("p5:Q", title=f"latency, {unit}", scale=alt.Scale(zero=len(rows) > 1))
-    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
-    boxes = base.mark_bar(size=18, cornerRadius=2).encode(x="q1:Q", x2="q3:Q")
-    medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
-    low = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="least:Q")
-    high = base.mark_point(size=22, filled=True, opacity=0.7).encode(x="most:Q")
-    return drawing.finish(
-        drawing.layered(whiskers, boxes, medians, low, high),
-        "Latency of one inference",
-        "Box: the middle half. Line: 5 % to 95 %. Tick: median. Dots: the fastest and the slowest reading.",
-        height=44 * len(rows) + 20,
-    )
+    return times.box_chart(timings, _model_colours(records, list(timings)), "Latency of one inference")
 
 
 def latency_rounds(records: RunRecords) -> alt.LayerChart | None:
     """Latency over the run, slot after slot: drift and outliers as they happened, none removed."""
-    import altair as alt
-
     timings = _timings(records)
-    if not timings:
-        return None
-    factor, unit = _time_unit(timings)
-    rows = [row for name, values in timings.items() for row in _slots(name, values, factor)]
-    every = [r["latency"] for r in rows]
-    wide = max(every) > 2 * min(every)
-    scale = alt.Scale(type="log", nice=False, padding=14) if wide else alt.Scale(zero=False)
-    lines = (
-        alt.Chart(drawing.data(rows))
-        .mark_line(strokeWidth=1.4, clip=True)
-        .encode(
-            x=alt.X("slot:Q", title="reading, in the order they were taken", axis=alt.Axis(grid=False)),
-            y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")),
-            color=drawing.colour("model", _model_colours(records, list(timings)), list(timings)),
-            tooltip=[
-                *drawing.tips(model="model", round="round"),
-                alt.Tooltip("slot:Q", title="slot"),
-                alt.Tooltip("latency:Q", title=unit, format=".4~g"),
-            ],
-        )
-    )
-    starts = [{"slot": s} for s in sorted({r["start"] for r in rows}) if s]
-    seams = alt.Chart(drawing.data(starts)).mark_rule(color=theme.GRID, strokeDash=[2, 3]).encode(x="slot:Q")
-    joined = max(values.size for values in timings.values()) > MOST_POINTS
-    return drawing.finish(
-        drawing.layered(*((seams,) if starts else ()), lines),
-        "Latency over the run",
-        ("Dotted lines part the rounds, each a fresh set of processes." if starts else "Every reading of one process.")
-        + (f" Neighbours are joined by their median to at most {MOST_POINTS} points a line." if joined else ""),
-        height=280,
-    )
+    return times.series_chart(timings, _model_colours(records, list(timings)), _flags(records))
 
 
 def control(records: RunRecords) -> alt.LayerChart | None:
@@ -372,7 +311,7 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
     if not samples:
         return None
     rows = _operator_rows(samples)
-    factor, unit = _scaled_time(max(r["s"] for r in rows))
+    factor, unit = times.scaled_time(max(r["s"] for r in rows))
     for row in rows:
         row["time"], row["end"] = row["s"] / factor, row["high"] / factor
     base = alt.Chart(drawing.data(rows)).encode(
@@ -627,7 +566,7 @@ def _models(records: RunRecords) -> list[tuple[str, Measurement]]:
     return [(name, m) for name, m in sides if m is not None]
 
 
-def _timings(records: RunRecords) -> Timings:
+def _timings(records: RunRecords) -> times.Timings:
     """Times of the models that took turns: in verification, else in the lead's trial; else of the baseline alone."""
     verification, lead = records.verification, derive.leading(records)
     if verification is not None:
@@ -637,57 +576,22 @@ def _timings(records: RunRecords) -> Timings:
     sample = derive.reading(records.baseline, "latency_s", batch=1)
     if not isinstance(sample, Sample) or not sample.values.size:
         return {}
-    return {"baseline": _by_block(sample)}
+    return {"baseline": times.by_block(sample)}
 
 
-def _arms(comparison: Comparison, plans: Sequence[Plan]) -> Timings:
+def _flags(records: RunRecords) -> tuple[str, ...]:
+    """What was said of the rounds that `_timings` shows."""
+    verification, lead = records.verification, derive.leading(records)
+    comparison = verification.comparison if verification is not None else lead.comparison if lead is not None else None
+    return comparison.flags if comparison is not None else ()
+
+
+def _arms(comparison: Comparison, plans: Sequence[Plan]) -> times.Timings:
     """By the models' names: arm 0 is the baseline, the control keeps its name, the others are the plans in order."""
     left = iter(plans)
     names = ["baseline", *("control" if arm == "control" else str(next(left, arm)) for arm in comparison.arms[1:])]
     timings = {name: comparison.seconds[:, :, i] for i, name in enumerate(names)}
     return {name: values for name, values in timings.items() if np.isfinite(values).any()}
-
-
-def _by_block(sample: Sample) -> NDArray[np.float64]:
-    """(blocks, readings); ragged blocks are laid end to end as one."""
-    if sample.blocks is not None:
-        sizes = np.unique(sample.blocks, return_counts=True)[1]
-        if np.all(sizes == sizes[0]):
-            return sample.values[np.argsort(sample.blocks, kind="stable")].reshape(len(sizes), -1)
-    return sample.values.reshape(1, -1)
-
-
-def _box(name: str, seconds: NDArray[np.float64], factor: float, unit: str) -> dict[str, Any]:
-    values = seconds[np.isfinite(seconds)] / factor
-    keys = ("least", "p5", "q1", "median", "q3", "p95", "most")
-    row = dict(zip(keys, np.quantile(values, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)).tolist(), strict=True))
-    text = {key: numbers.significant(value) for key, value in row.items()}
-    return {
-        "model": name,
-        **row,
-        "n": f"{values.size:,}",
-        "shown_median": f"{text['median']} {unit}",
-        "shown_quartiles": f"{text['q1']} to {text['q3']} {unit}",
-        "shown_range": f"{text['least']} to {text['most']} {unit}",
-    }
-
-
-def _slots(name: str, seconds: NDArray[np.float64], factor: float) -> Rows:
-    """Points of one line. Rounds stay apart: only neighbours within a round are joined."""
-    rounds, slots = seconds.shape
-    step = max(1, math.ceil(seconds.size / MOST_POINTS))
-    return [
-        {
-            "model": name,
-            "round": r + 1,
-            "slot": r * slots + s,
-            "start": r * slots,
-            "latency": float(f"{np.nanmedian(seconds[r, s : s + step]) / factor:.5g}"),
-        }
-        for r in range(rounds)
-        for s in range(0, slots, step)
-        if np.isfinite(seconds[r, s : s + step]).any()
-    ]
 
 
 def _round_ratios(comparison: Comparison, arm: int) -> list[float]:
@@ -835,15 +739,6 @@ def _decades(values: Sequence[float]) -> alt.Axis:
 
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return alt.Axis(format="~s", values=[10.0**e for e in range(first, last + 1)])
-
-
-def _time_unit(timings: Timings) -> tuple[float, str]:
-    return _scaled_time(max(float(np.nanmedian(values)) for values in timings.values()))
-
-
-def _scaled_time(seconds: float) -> tuple[float, str]:
-    scales = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-    return next(((scale, unit) for scale, unit in scales if seconds >= scale), scales[-1])
 
 
 def _inverse(value: float, fallback: float) -> float:

@@ -18,7 +18,7 @@ from steelyard.records import SCHEMA, Compared, Comparison, Difference, Estimate
 from steelyard.report import numbers
 from steelyard.stats.paired import log_ratio_interval, sign_flip_interval
 
-__all__ = ["compared_json", "compared_table", "flag_lines", "verdict_line", "verdict_notes"]
+__all__ = ["compared_json", "compared_rows", "compared_table", "flag_lines", "typical", "verdict_line", "verdict_notes"]
 
 MARKS = {
     "faster": ("✓", "green"),
@@ -73,22 +73,24 @@ def compared_table(found: Compared) -> Table:
         table.add_column(Text(name), justify="right", overflow="fold")
     table.add_column("second against first", justify="right", overflow="fold")
     table.add_column("outcome")
-    if found.comparison is not None:
-        for row in _cost_rows(found, found.comparison):
-            table.add_row(*row)
-    for pair, difference in zip(found.qualities, found.differences, strict=True):
-        table.add_row(difference.metric, *map(_score, pair), _drop(difference), _marked(difference.outcome))
+    for *row, outcome in compared_rows(found):
+        table.add_row(*row, _marked(outcome) if outcome else "")
     return table
 
 
-def _cost_rows(found: Compared, comparison: Comparison) -> list[tuple[str | Text, ...]]:
-    first, second = (numbers.seconds(_typical(comparison, arm)) for arm in (0, 1))
+def compared_rows(found: Compared) -> tuple[tuple[str, ...], ...]:
+    """(quantity, first, second, second against first, outcome) of all that was read; an outcome of "" is none."""
+    costs = [] if found.comparison is None else _cost_rows(found, found.comparison)
+    pairs = zip(found.qualities, found.differences, strict=True)
+    return (*costs, *((d.metric, _score(pair[0]), _score(pair[1]), _drop(d), d.outcome) for pair, d in pairs))
+
+
+def _cost_rows(found: Compared, comparison: Comparison) -> list[tuple[str, ...]]:
+    first, second = (numbers.seconds(typical(comparison, arm)) for arm in (0, 1))
     shown = "from round 10"
     if found.ratio is not None and not math.isinf(found.ratio.high):
         shown = _ratio(found.ratio)
-    rows: list[tuple[str | Text, ...]] = [
-        (f"time of one {_UNIT[found.kind]}", first, second, shown, _marked(found.outcome))
-    ]
+    rows: list[tuple[str, ...]] = [(f"time of one {_UNIT[found.kind]}", first, second, shown, found.outcome)]
     names = {"memory_running_bytes": "peak memory", "cpu_s": "processor time of a run"}
     for quantity, name in names.items():
         both = [_reading(comparison, arm, quantity) for arm in (0, 1)]
@@ -105,7 +107,7 @@ def _ratio(found: Estimate) -> str:
     return f"{found.value:.3f}x ({found.low:.3f}-{found.high:.3f})"
 
 
-def _typical(comparison: Comparison, arm: int) -> float:
+def typical(comparison: Comparison, arm: int) -> float:
     """The median over rounds of the rounds' medians, in seconds."""
     return float(np.median(np.median(comparison.seconds[:, :, arm], axis=1)))
 

@@ -37,6 +37,7 @@ __all__ = [
     "sequence_interval",
     "sequence_p_value",
     "t_sequence",
+    "widened",
 ]
 
 Floats = NDArray[np.float64]
@@ -66,6 +67,21 @@ def t_sequence(log_ratios: LogRatios, level: float = 0.95) -> tuple[Floats, Floa
     broken = np.maximum.accumulate(lows > highs)
     hull_low, hull_high = _hull(means - reach), -_hull(-(means + reach))
     return np.where(broken, hull_low, lows), np.where(broken, hull_high, highs)
+
+
+def widened(sequence: tuple[Floats, Floats], control: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """A sequence's ``(lows, highs)`` in logs, wider at each look at which the control's excludes 0.
+
+    The larger of the control's ends is added to both of its own (docs/adr/0005).
+
+    >>> lows, highs = widened((np.array([0.1, 0.1]), np.array([0.2, 0.2])), (np.array([-1.0, 0.01]), np.array([1.0, 0.03])))
+    >>> lows.round(2).tolist(), highs.round(2).tolist()
+    ([0.1, 0.07], [0.2, 0.23])
+    """
+    (lows, highs), (control_lows, control_highs) = sequence, control
+    alarm = (control_lows > 0) | (control_highs < 0)
+    more = np.where(alarm, np.maximum(np.abs(control_lows), np.abs(control_highs)), 0.0)
+    return lows - more, highs + more
 
 
 def sequence_interval(log_ratios: LogRatios, level: float = 0.95) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from steelyard.measure.turns import log_ratios
 from steelyard.records import Comparison, Estimate
 from steelyard.stats.paired import TimeOutcome, outcome
-from steelyard.stats.sequence import FIRST, rounds_until, sequence_interval, t_sequence
+from steelyard.stats.sequence import FIRST, rounds_until, sequence_interval, t_sequence, widened
 
 __all__ = ["TimeVerdict", "decided_at", "judge_rounds", "more_rounds"]
 
@@ -51,13 +51,10 @@ def decided_at(
 ) -> tuple[TimeOutcome, int]:
     """The verdict of one who stops at the first look that decides, and the rounds it took; undecided after all of them."""
     lows, highs = t_sequence(log_ratios(comparison, arm), level)
-    widen = np.zeros(len(lows))
     if control is not None:
-        control_lows, control_highs = t_sequence(log_ratios(comparison, control), level)
-        alarm = (control_lows > 0) | (control_highs < 0)
-        widen[alarm] = np.maximum(np.abs(control_lows), np.abs(control_highs))[alarm]
+        lows, highs = widened((lows, highs), t_sequence(log_ratios(comparison, control), level))
     for look in range(FIRST - 1, len(lows)):
-        found = outcome(math.exp(lows[look] - widen[look]), math.exp(highs[look] + widen[look]), band)
+        found = outcome(math.exp(lows[look]), math.exp(highs[look]), band)
         if found != "undecided":
             return found, look + 1
     return "undecided", len(lows)
