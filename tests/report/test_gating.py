@@ -120,3 +120,10 @@ def test_json_is_json() -> None:
     assert [r["outcome"] for r in document["requirements"]] == list(ALL)
     assert document["requirements"][0]["estimate"]["interval"] == [1.03, 1.07]
     assert document["requirements"][3]["estimate"] is None
+
+
+def test_a_ratio_close_to_its_limit_shows_the_digits_that_decided() -> None:
+    verdict = _verdict("broken")
+    close = dataclasses.replace(verdict.estimate, value=1.0214, low=1.0206, high=1.0222)  # type: ignore[type-var]
+    assert "1.0214x (1.0206-1.0222)" in markdown(_report(dataclasses.replace(verdict, estimate=close)))
+    assert "1.05x (1.03-1.07)" in markdown(_report(verdict))

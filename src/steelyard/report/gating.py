@@ -200,7 +200,16 @@ def _cell(text: str) -> str:
 
 
 def _measured(verdict: Verdict) -> str:
-    return verdict_estimate(verdict)
+    """The interval in the words of its requirement; a ratio close to its limit with the digits that tell them apart."""
+    found, limit = verdict.estimate, verdict.requirement.limit
+    if found is None or found.unit != "x" or verdict.outcome not in ("met", "broken"):
+        return verdict_estimate(verdict)
+    near = found.high if found.high <= limit else found.low
+    if near == limit or not math.isfinite(found.high) or f"{near:.3g}" != f"{limit:.3g}":
+        return verdict_estimate(verdict)
+    digits = min(6, math.ceil(-math.log10(abs(near - limit))))
+    value, low, high = (numbers.fixed(end, digits) for end in (found.value, found.low, found.high))
+    return f"{value}x ({low}-{high})"
 
 
 def _side(side: GateSide) -> str:

@@ -192,7 +192,7 @@ def _confirmed(first: Sequence[Verdict], second: Sequence[Verdict]) -> tuple[Ver
 
 def _joint(first: Verdict, second: Verdict) -> Verdict:
     assert first.estimate is not None
-    shown = f"{first.estimate.value:.3g}{first.estimate.unit}"
+    shown = f"{first.estimate.value:.4g}{first.estimate.unit}"
     if second.outcome == "broken":
         advice = "; ".join(filter(None, (second.advice, f"confirmed: the first stage had {shown}")))
         return dataclasses.replace(second, advice=advice)
