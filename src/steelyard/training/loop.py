@@ -142,7 +142,6 @@ class _Training:
         self._accelerator.unwrap_model(self._prepared, keep_fp32_wrapper=False)
         self._model.__dict__.pop("forward", None)
         self._model.__dict__.pop("_is_accelerate_prepared", None)
-        self._accelerator.free_memory()
         for parameter in self._learned:
             parameter.grad = None
         if self._recipe.channels_last:
