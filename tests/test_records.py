@@ -100,7 +100,27 @@ def examples(schema=2):
         *(gating_examples(plan, measurement, verdict, comparison, estimate, refusal) if schema > 1 else ()),
         *(comparing_examples(comparison, estimate, gone, host) if schema > 1 else ()),
         *(energy_examples() if schema > 1 else ()),
+        *(profile_examples() if schema > 1 else ()),
     ]  # fmt: skip
+
+
+def profile_examples():
+    """One of every record type of a profile."""
+    runs = np.array([1e-3, 2e-3])
+    turns = np.array([0, 1], dtype=np.int32)
+    layer = r.LayerTime(
+        layer="conv1", operator="convolution", names=("aten::conv2d",), seconds=runs, calls=1.0, macs=9, moved_bytes=8,
+        weight_bytes=4, state="counted", dtype="fp32", kernel="jit:avx2",
+    )  # fmt: skip
+    profiled = r.Profiled(
+        engine="eager", device="cpu", batch=2, layers=(layer,), profiled_s=runs, plain_s=runs, blocks=turns,
+        plain_blocks=turns, unknown=(("mine::op", 2),), second_counter="another", opinions=(("convolution", 9, 8),),
+        notes=("a note",),
+    )  # fmt: skip
+    ceiling = r.Ceiling(
+        technique="INT8 quantisation", share=0.9, gain=2.0, ceiling=4.0, helps=True, because="the peak is four times"
+    )
+    return [layer, profiled, ceiling]
 
 
 def energy_examples():
@@ -127,7 +147,9 @@ def comparing_examples(comparison, estimate, gone, host):
         control=estimate, control_alarm=True, noise_floor=0.004, advice="more", warnings=("careful",), wall_s=60.0,
         time="2026-01-01T00:00:00+00:00", version="0.1.0",
     )  # fmt: skip
-    control = r.ControlReading(machine="f00", kind="models", log_ratio=0.001, spread=0.01, rounds=12, slots=12, time="now")
+    control = r.ControlReading(
+        machine="f00", kind="models", log_ratio=0.001, spread=0.01, rounds=12, slots=12, time="now"
+    )
     return compared, control
 
 

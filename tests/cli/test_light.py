@@ -30,7 +30,8 @@ def test_help_loads_no_framework(arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor", "gate", "suite", "compare"]
+    "command",
+    ["optimize", "benchmark", "evaluate", "report", "verify", "predict", "doctor", "gate", "suite", "compare"],
 )
 def test_help_of_a_command_loads_no_framework(command):
     names, out = loaded(

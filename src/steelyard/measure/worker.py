@@ -119,7 +119,10 @@ class Worker:
             parameters, macs = openvino_parameters(path), openvino_macs(path)
         else:
             module = self._runner.module  # type: ignore[attr-defined]
-            parameters, macs = module_parameters(module), module_macs(module, self._batch(self._runner.fixed_batch or 1), self._runner.node_layers)  # type: ignore[attr-defined]
+            parameters, macs = (
+                module_parameters(module),
+                module_macs(module, self._batch(self._runner.fixed_batch or 1), self._runner.node_layers),
+            )  # type: ignore[attr-defined]
         seconds = {name: spent for name, (spent, _) in self.operators(1, runs).items()}
         covered: Sample | Unavailable = Unavailable(quantity="macs_coverage", reason="no operator times were read")
         if sum(seconds.values()) > 0:

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from steelyard.errors import InvalidInput, MissingExtra
+from steelyard.errors import InvalidInput
 from steelyard.records import Scalar, SubjectSpec
 
 __all__ = ["DEFAULT", "Cell", "Definition", "Engine", "as_json", "read_definition"]
@@ -147,10 +147,8 @@ _Lines = Mapping[tuple[str | int, ...], int]
 
 def _parsed(path: Path, text: str) -> tuple[Any, _Lines]:
     """The document in plain types, and the line that each key or item stands on."""
-    try:
-        import yaml
-    except ImportError:
-        raise MissingExtra("suites", needed_for=f"reading {path.name}") from None
+    import yaml
+
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
