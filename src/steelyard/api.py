@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compared",
+    "Drawn",
     "Evaluated",
     "Result",
     "benchmark",
@@ -115,6 +116,25 @@ class Compared:
         from steelyard.report.comparing import verdict_line
 
         return verdict_line(self.compared).plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A page of a gate, of a suite, or of several runs side by side, and its charts."""
+
+    report: Path
+    charts: Mapping[str, Any]  # name -> an Altair chart, or None where its records are absent
+
+    @property
+    def folder(self) -> Path:
+        """Where the page lies."""
+        return self.report.parent
+
+    def chart(self, name: str) -> Any:
+        """One of the charts."""
+        if name not in self.charts:
+            raise InvalidInput(f"there is no chart {name!r}; there are {', '.join(self.charts)}")
+        return self.charts[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,8 +418,8 @@ def _slug(words: str) -> str:
     return re.sub(r"[^\w.\-]+", "-", plain).strip("-.")[:60] or "it"
 
 
-def render_report(folder: str | Path) -> Result | Evaluated | Compared:
-    """Render a run folder's report again, from its records alone."""
+def render_report(folder: str | Path) -> Result | Evaluated | Compared | Drawn:
+    """Render a run folder's report again, from its records alone; the folder may be a comparison's, a gate's or a suite's too."""
     from steelyard.pipeline.render import write_report
     from steelyard.store import kind_of, read_compared, read_evaluations, read_records
 
@@ -407,6 +427,10 @@ def render_report(folder: str | Path) -> Result | Evaluated | Compared:
     kind = kind_of(path)
     if kind is ComparedRecord:
         return _reported(path, read_compared(path))
+    if kind is GateReport:
+        return _gate_page(path)
+    if kind is Suite:
+        return _suite_page(path)
     if kind is Evaluation:
         from steelyard.pipeline.evaluation.evaluate import write_evaluation
 
@@ -418,7 +442,27 @@ def render_report(folder: str | Path) -> Result | Evaluated | Compared:
     return Result(folder=path, records=records)
 
 
-def save_figures(result: Result | Compared) -> tuple[Path, ...]:
+def _gate_page(folder: Path) -> Drawn:
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.gating_page import CHARTS, render_gate
+    from steelyard.store import read_gates
+
+    reports = read_gates(folder)
+    page = write_page(folder / "gate.html", render_gate(reports))
+    return Drawn(report=page, charts={name: draw(reports[-1]) for name, draw in CHARTS.items()})
+
+
+def _suite_page(folder: Path) -> Drawn:
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.suites_page import render_suite, suite_charts
+    from steelyard.store import read_suite
+
+    suite, cells = read_suite(folder)
+    page = write_page(folder / "report.html", render_suite(suite, cells))
+    return Drawn(report=page, charts=suite_charts(cells))
+
+
+def save_figures(result: Result | Compared | Drawn) -> tuple[Path, ...]:
     """Every chart of a report that is there, as PNG, SVG and PDF in ``figures`` of its folder."""
     from steelyard.report import charts, comparing_charts, drawing
 
@@ -426,6 +470,8 @@ def save_figures(result: Result | Compared) -> tuple[Path, ...]:
     if isinstance(result, Compared):
         drawn = ((name, draw(result.compared)) for name, draw in comparing_charts.CHARTS.items())
         return drawing.save(drawn, folder)
+    if isinstance(result, Drawn):
+        return drawing.save(result.charts.items(), folder)
     return charts.save_figures(result.records, folder)
 
 
@@ -463,7 +509,10 @@ def gate(
         limits=limits or Limits(),
         **words,
     )
-    return run(job, progress)
+    report = run(job, progress)
+    if job.out is not None:
+        _gate_page(job.out)
+    return report
 
 
 def save_baseline(
@@ -500,16 +549,41 @@ def run_suite(
     folder = Path("runs") / f"suite-{definition.name}" if out is None else Path(out)
     seconds = parse_budget(definition.budget if budget is None else budget)
     suite, cells = run(definition, path.parent, folder, seconds, limits=limits, progress=progress)
+    _suite_page(folder)
     return suite, cells, folder
 
 
 def compare_suites(
-    folders: Iterable[str | Path], *, band: float = 0.02, level: float = 0.95, allow_unlike_machines: bool = False
+    folders: Iterable[str | Path],
+    *,
+    band: float = 0.02,
+    level: float = 0.95,
+    allow_unlike_machines: bool = False,
+    out: str | Path | None = None,
 ) -> tuple[SuiteChange, ...]:
-    """Every further suite against the first, cell by cell, and the geometric mean of the ratios."""
+    """Every further suite against the first, cell by cell, and the geometric mean of the ratios.
+
+    With ``out`` a page is written into that folder.
+    """
     from steelyard.pipeline.suite.compare import compare_suites as compare
 
-    return compare(tuple(map(Path, folders)), band=band, level=level, allow_unlike_machines=allow_unlike_machines)
+    paths = tuple(map(Path, folders))
+    changes = compare(paths, band=band, level=level, allow_unlike_machines=allow_unlike_machines)
+    if out is not None:
+        from steelyard.pipeline.render import write_page
+        from steelyard.report.suites_page import render_changes
+
+        write_page(_page_of_its_own(Path(out)), render_changes(changes, band))
+    return changes
+
+
+def _page_of_its_own(folder: Path) -> Path:
+    """``report.html`` of a folder that holds no run, whose own page it would replace."""
+    from steelyard.store import kind_of
+
+    if kind_of(folder) is not None:
+        raise InvalidInput(f"{folder} holds a run, which has its own report.html: give another --out")
+    return folder / "report.html"
 
 
 def load(folder: str | Path, *, run_code: bool = False) -> Model:

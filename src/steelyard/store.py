@@ -25,6 +25,7 @@ from steelyard.records import (
     EnergyCalibration,
     Evaluation,
     Finding,
+    GateReport,
     Measurement,
     Outcome,
     Plan,
@@ -51,6 +52,7 @@ __all__ = [
     "read_compared",
     "read_controls",
     "read_evaluations",
+    "read_gates",
     "read_records",
     "read_suite",
     "state_folder",
@@ -116,7 +118,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else that stands in the folder."""
-        for name in (RECORDS, "report.html", "workers.log", "trace.json"):
+        for name in (RECORDS, "report.html", "gate.html", "workers.log", "trace.json"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("baseline", "data", "artifacts", "best", "figures", "loadgen"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -210,6 +212,15 @@ def _compared(folder: Path) -> tuple[Compared, tuple[Comparison, ...]]:
         kind = next((r.command for r in found if isinstance(r, Run)), "another kind")
         raise InvalidInput(f"{folder} holds a run of {kind}: give another --out, or remove the folder")
     return heads[-1], tuple(record for record in found if isinstance(record, Comparison))
+
+
+def read_gates(folder: Path) -> tuple[GateReport, ...]:
+    """The reports of gates that a folder holds, in order; a run's folder may hold some too. Raises `InvalidInput` for none."""
+    path = folder / RECORDS
+    found = tuple(r for r in _lines(path) if isinstance(r, GateReport)) if path.is_file() else ()
+    if not found:
+        raise InvalidInput(f"{folder} holds no gate's report: give the folder that `steelyard gate --out` named")
+    return found
 
 
 def check_idle(folder: Path) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
+from report.reading import Reader, words
+from steelyard import api
+from steelyard.errors import InvalidInput
 from steelyard.probe.host import environment
 from steelyard.records import Estimate, GateReport, GateSide, GateStage, Measurement, Plan, Requirement, Verdict
 from steelyard.report.gating import conclusion, gate_json, gate_lines, gate_table, junit, markdown, plain_text
+from steelyard.report.gating_page import CHARTS, render_gate
+from steelyard.store import RunFolder
 
 
 def _verdict(outcome: str, text: str = "latency <= 1.02x", advice: str = "") -> Verdict:
@@ -127,3 +133,45 @@ def test_a_ratio_close_to_its_limit_shows_the_digits_that_decided() -> None:
     close = dataclasses.replace(verdict.estimate, value=1.0214, low=1.0206, high=1.0222)  # type: ignore[type-var]
     assert "1.0214x (1.0206-1.0222)" in markdown(_report(dataclasses.replace(verdict, estimate=close)))
     assert "1.05x (1.03-1.07)" in markdown(_report(verdict))
+
+
+def test_the_page_draws_each_requirement_with_its_limit_and_lists_earlier_gates() -> None:
+    size = Estimate(quantity="size", unit="byte", value=8e6, low=8e6, high=8e6, level=0.95, method="counted", n=1)
+    wanted = Requirement(quantity="size", kind="max", limit=10e6, text="size <= 10 MB")
+    drop = dataclasses.replace(size, quantity="accuracy_drop", unit="fraction", value=0.01, low=-0.01, high=0.03)
+    loss = Requirement(quantity="accuracy", kind="max_drop", limit=0.02, text="accuracy drop <= 2%")
+    verdicts = (
+        _verdict("broken"),
+        Verdict(requirement=wanted, outcome="met", estimate=size),
+        Verdict(requirement=loss, outcome="undecided", estimate=drop),
+        _verdict("unavailable", text="energy <= 1x"),
+    )
+    report = _report(*verdicts, notes=("8 rounds <b>",), unlike="other processor")
+    panels = CHARTS["requirements"](report).to_dict()
+    rows = {row["label"]: row for rows in panels["datasets"].values() for row in rows if "label" in row}
+    assert {label: row["limit"] for label, row in rows.items()} == {
+        "latency <= 1.02x": 1.02,
+        "size <= 10 MB": 1.0,
+        "accuracy drop <= 2%": 2.0,
+    }
+    assert rows["size <= 10 MB"]["value"] == pytest.approx(0.8)
+    assert CHARTS["series"](report) is None
+    page = render_gate([_report(_verdict("met"), time="2026-01-01T00:00:00+00:00"), report])
+    seen = Reader(page)
+    assert (seen.open, seen.fetches, seen.tags["b"]) == ([], ["data:,"], 0)
+    assert all(link.removeprefix("#") in seen.ids for link in seen.links)
+    shown = words(page)
+    for expected in ("Gate failed", "Exit status 1", "Unlike machines: other processor", "2026-01-01 00:00", "1.05× (1.03–1.07)"):  # fmt: skip
+        assert expected in shown, expected
+
+
+def test_the_page_comes_again_from_the_folder_of_a_gate(tmp_path: Path) -> None:
+    report = _report(_verdict("met"))
+    with RunFolder(tmp_path / "gates") as folder:
+        folder.append(report)
+    found = api.render_report(tmp_path / "gates")
+    assert isinstance(found, api.Drawn)
+    assert found.report.read_text(encoding="utf-8") == render_gate([report])
+    assert {p.suffix for p in api.save_figures(found)} == {".png", ".svg", ".pdf"}
+    with pytest.raises(InvalidInput, match="requirements, round_boxes, series"):
+        found.chart("roc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -155,7 +156,9 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
         elif figures:
             progress("drawing the figures", None)
             api.save_figures(result)
-    if isinstance(result, api.Compared):
+    if isinstance(result, api.Drawn):
+        _show_page(result.report, as_json=as_json, quiet=quiet)
+    elif isinstance(result, api.Compared):
         from steelyard.cli.compare import show as show_compared
 
         show_compared(result, as_json=as_json, quiet=quiet)
@@ -164,6 +167,13 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
     else:
         _show(result, as_json=as_json, quiet=quiet)
     return 0
+
+
+def _show_page(page: Path, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"report": str(page)}, indent=2))
+    elif not quiet:
+        click.echo(f"report    {page}")
 
 
 @click.command()

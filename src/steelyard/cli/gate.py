@@ -37,7 +37,7 @@ __all__ = ["gate"]
 @click.option("--no-history", is_flag=True, help="Neither read nor extend this machine's history of controls.")
 @click.option("--junit", type=click.Path(), help="Write JUnit XML, one test case a requirement.")
 @click.option("--markdown", type=click.Path(), help="Write Markdown for a pull-request comment.")
-@click.option("--out", type=click.Path(), help="Append the report and its raw readings to this folder.")
+@click.option("--out", type=click.Path(), help="Append the report and its raw readings to this folder, with gate.html.")
 @output
 def gate(
     baseline: str,
@@ -78,7 +78,7 @@ def gate(
             command=command, **words,
         )  # fmt: skip
     _leave(report, junit, markdown)
-    _show(report, as_json=as_json, quiet=quiet)
+    _show(report, words["out"], as_json=as_json, quiet=quiet)
     return 0 if report.passed else 1
 
 
@@ -119,7 +119,7 @@ def _write(path: Path, content: str, *, append: bool = False) -> None:
         raise InvalidInput(f"cannot write {path}: {error.strerror}") from None
 
 
-def _show(report: GateReport, *, as_json: bool, quiet: bool) -> None:
+def _show(report: GateReport, out: str | None, *, as_json: bool, quiet: bool) -> None:
     from steelyard.report import gating
 
     if as_json:
@@ -128,3 +128,5 @@ def _show(report: GateReport, *, as_json: bool, quiet: bool) -> None:
         console = Console()
         console.print(gating.gate_table(report))
         console.print(gating.gate_lines(report), soft_wrap=True)
+        if out is not None:
+            console.print(f"report    {Path(out) / 'gate.html'}", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -41,6 +42,7 @@ def run(file: str | None, out: str | None, budget: str | None, as_json: bool, qu
         console.print(suites.cells_table(found, cells))
         console.print(suites.refusal_lines(found, cells), soft_wrap=True)
         console.print(f"suite     {folder}", markup=False, soft_wrap=True)
+        console.print(f"report    {folder / 'report.html'}", markup=False, soft_wrap=True)
     return 0 if all(cell.refusal is None for cell in cells) else 1
 
 
@@ -48,13 +50,18 @@ def run(file: str | None, out: str | None, budget: str | None, as_json: bool, qu
 @click.argument("folders", nargs=-1, type=click.Path())
 @click.option("--band", default="2%", show_default=True, help="Ratio of times too close to 1 to matter.")
 @click.option("--allow-unlike-machines", is_flag=True, help="Compare readings of two machines, and say so.")
+@click.option("--out", type=click.Path(), help="Write a page, report.html, into this folder.")
 @output
-def compare(folders: tuple[str, ...], band: str, allow_unlike_machines: bool, as_json: bool, quiet: bool) -> int:
+def compare(
+    folders: tuple[str, ...], band: str, allow_unlike_machines: bool, out: str | None, as_json: bool, quiet: bool
+) -> int:
     """Compare suites that `suite run` wrote: every further folder of FOLDERS against the first."""
     from steelyard import api
     from steelyard.report import suites
 
-    changes = api.compare_suites(folders, band=api.parse_share(band), allow_unlike_machines=allow_unlike_machines)
+    changes = api.compare_suites(
+        folders, band=api.parse_share(band), allow_unlike_machines=allow_unlike_machines, out=out
+    )
     if as_json:
         click.echo(json.dumps(suites.changes_json(changes), indent=2))
     elif not quiet:
@@ -62,4 +69,6 @@ def compare(folders: tuple[str, ...], band: str, allow_unlike_machines: bool, as
         for change in changes:
             console.print(suites.change_table(change))
             console.print(suites.change_lines(change), soft_wrap=True)
+        if out is not None:
+            console.print(f"report    {Path(out) / 'report.html'}", markup=False, soft_wrap=True)
     return 0

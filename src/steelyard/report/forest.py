@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Axis", "Mark", "forest"]
 
-Axis = Literal[
-    "ratio", "points", "log"
-]  # x/x, 1 in the middle | percentage points, 0 in the middle | any positive unit
+Axis = Literal["ratio", "points", "log", "plain"]  # around 1 | around 0 | of one sign, spread wide | as it is
 
 OUTCOMES = {
     "met": theme.MET,
@@ -31,7 +29,7 @@ OUTCOMES = {
     "alarm": theme.BROKEN,
     "beside it": theme.BASELINE,
 }
-_NARROW = 1.5  # ratios within a factor of this are drawn on a linear axis, as changes in per cent
+_NARROW = 2.5  # ratios within a factor of this are drawn on a linear axis, as changes in per cent
 _ROW = 46
 
 
@@ -43,16 +41,26 @@ class Mark:
     value: float
     low: float
     high: float
-    outcome: str  # a key of OUTCOMES
+    outcome: str  # a key of OUTCOMES, or of the colours given
     shown: str
     limit: float | None = None
     mean: bool = False  # a mean over other rows: drawn as a diamond
 
 
 def forest(
-    marks: Sequence[Mark], title: str, words: str, *, axis: Axis, x_title: str, band: float = 0.0
+    marks: Sequence[Mark],
+    title: str,
+    words: str,
+    *,
+    axis: Axis,
+    x_title: str,
+    band: float = 0.0,
+    colours: Mapping[str, str] = OUTCOMES,
 ) -> alt.LayerChart | None:
-    """Intervals under each other; None for none. `band` tints the ratios within ``1 / (1 + band)`` to ``1 + band``."""
+    """Intervals under each other; None for none. `band` tints the ratios within ``1 / (1 + band)`` to ``1 + band``.
+
+    `colours` are of the marks' outcomes, where those are not verdicts.
+    """
     import altair as alt
 
     if not marks:
@@ -66,8 +74,8 @@ def forest(
         return alt.X(f"{field}:Q", title=x_title, scale=scale, axis=_ticks(axis, start, end, log=log))
 
     base = alt.Chart(drawing.data(rows)).encode(
-        y=alt.Y("label:N", title=None, sort=names),
-        color=drawing.colour("outcome", OUTCOMES, [mark.outcome for mark in marks]),
+        y=alt.Y("label:N", title=None, sort=names, axis=alt.Axis(labelLimit=280)),
+        color=drawing.colour("outcome", colours, [mark.outcome for mark in marks]),
         tooltip=drawing.tips(what="label", found="shown", outcome="outcome", limit="limit_shown"),
     )
     bars = base.mark_rule(strokeWidth=3, opacity=0.55).encode(x=x("low"), x2="high:Q")
@@ -108,8 +116,8 @@ def _inside(value: float, start: float, end: float, *, log: bool) -> float:
 def _domain(marks: Sequence[Mark], axis: Axis, band: float) -> tuple[float, float, bool]:
     """What the plot spans, a little beyond every finite end; and whether its scale is logarithmic."""
     ends = [v for m in marks for v in (m.low, m.value, m.high, m.limit) if v is not None and math.isfinite(v)]
-    if axis == "points":
-        ends.append(0.0)
+    if axis in ("points", "plain"):
+        ends += [0.0] if axis == "points" else []
         reach = max(max(ends) - min(ends), 1e-6)
         return min(ends) - 0.08 * reach, max(ends) + 0.08 * reach, False
     ends = [v for v in ends if v > 0]
@@ -129,11 +137,11 @@ def _ticks(axis: Axis, start: float, end: float, *, log: bool) -> alt.Axis:
         return alt.Axis(tickCount=6, labelExpr="format(100 * (datum.value - 1), '+.2~f') + ' %'")
     if not log:
         return alt.Axis(tickCount=6, format="~g")
-    steps = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5)]
-    inside = [s for s in steps if start <= s <= end]
-    few = inside if len(inside) <= 8 else [s for s in inside if math.log10(s).is_integer()]
+    steps = [(m, m * 10.0**e) for e in range(-12, 13) for m in (1, 2, 5)]
+    inside = [(m, step) for m, step in steps if start <= step <= end]
+    few = [step for m, step in inside if m == 1 or len(inside) <= 8]
     suffix = " + 'x'" if axis == "ratio" else ""
-    return alt.Axis(values=few or [start, end], labelExpr=f"format(datum.value, '.3~g'){suffix}")
+    return alt.Axis(values=few or [start, end], labelExpr=f"format(datum.value, ',.3~r'){suffix}")
 
 
 def _ground(x: Callable[[str], alt.X], axis: Axis, band: float) -> list[alt.Chart]:
@@ -144,7 +152,7 @@ def _ground(x: Callable[[str], alt.X], axis: Axis, band: float) -> list[alt.Char
     if band:
         ends = drawing.data([{"from": 1 / (1 + band), "to": 1 + band}])
         drawn.append(alt.Chart(ends).mark_rect(color=theme.BAND, opacity=0.8).encode(x=x("from"), x2="to:Q"))
-    if axis != "log":
+    if axis in ("ratio", "points"):
         middle = drawing.data([{"same": 1.0 if axis == "ratio" else 0.0}])
         drawn.append(alt.Chart(middle).mark_rule(color=theme.MUTED, strokeDash=[5, 4]).encode(x=x("same")))
     return drawn

@@ -17,7 +17,18 @@ from steelyard.report import numbers
 from steelyard.report.tables import verdict_estimate
 from steelyard.report.text import MARKS
 
-__all__ = ["conclusion", "estimate_json", "gate_json", "gate_lines", "gate_table", "junit", "markdown", "plain_text"]
+__all__ = [
+    "all_notes",
+    "conclusion",
+    "estimate_json",
+    "gate_json",
+    "gate_lines",
+    "gate_table",
+    "junit",
+    "markdown",
+    "plain_text",
+    "side_words",
+]
 
 _SIGNS = {"met": "✅", "broken": "❌", "undecided": "⚠️", "unavailable": "❌"}
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -61,11 +72,11 @@ def gate_lines(report: GateReport) -> Text:
     """Which side is which, advice, notes, and the conclusion."""
     lines = Text()
     for name, side in (("baseline ", report.baseline), ("candidate", report.candidate)):
-        lines.append(f"{name}  {_side(side)}\n")
+        lines.append(f"{name}  {side_words(side)}\n")
     for verdict in report.verdicts:
         if verdict.advice:
             lines.append(f"{verdict.requirement.text}: {verdict.advice}\n", style="yellow")
-    for note in _all_notes(report):
+    for note in all_notes(report):
         lines.append(f"{note}\n", style="dim")
     lines.append(conclusion(report), style="bold green" if report.passed else "bold red")
     return lines
@@ -77,8 +88,8 @@ def plain_text(report: GateReport) -> str:
         f"{v.outcome:<11} {v.requirement.text}: measured {_measured(v)}" + (f" ({v.advice})" if v.advice else "")
         for v in report.verdicts
     )
-    sides = f"baseline {_side(report.baseline)}, candidate {_side(report.candidate)}"
-    return "\n".join((conclusion(report), *rows, sides, *_all_notes(report)))
+    sides = f"baseline {side_words(report.baseline)}, candidate {side_words(report.candidate)}"
+    return "\n".join((conclusion(report), *rows, sides, *all_notes(report)))
 
 
 def gate_json(report: GateReport) -> dict[str, Any]:
@@ -120,7 +131,7 @@ def markdown(report: GateReport) -> str:
         f"| {_SIGNS[v.outcome]} {v.outcome} | {_cell(v.requirement.text)} | {_cell(_measured(v))} | {_cell(v.advice)} |"
         for v in report.verdicts
     )
-    details = "\n".join(f"- {_cell(note)}" for note in (*_intervals(report), *_all_notes(report)))
+    details = "\n".join(f"- {_cell(note)}" for note in (*_intervals(report), *all_notes(report)))
     return f"""### {"✅" if report.passed else "❌"} {conclusion(report)}
 
 | | requirement | measured | |
@@ -169,7 +180,7 @@ def _case(suite: ElementTree.Element, report: GateReport, verdict: Verdict, seco
     kind = _kind(report, verdict)
     if kind:
         shown = ElementTree.SubElement(case, kind, {"message": f"{verdict.outcome}: {said}", "type": verdict.outcome})
-        shown.text = _xml("\n".join((said, *_intervals(report), *_all_notes(report))))
+        shown.text = _xml("\n".join((said, *_intervals(report), *all_notes(report))))
     ElementTree.SubElement(case, "system-out").text = said
 
 
@@ -212,7 +223,8 @@ def _measured(verdict: Verdict) -> str:
     return f"{value}x ({low}-{high})"
 
 
-def _side(side: GateSide) -> str:
+def side_words(side: GateSide) -> str:
+    """A side's path, what kind of thing it is, and its plan."""
     plan = f", {side.plan}" if side.plan.steps else ""
     kind = {"run": "run folder", "deployed": "deployed folder", "file": "baseline file"}[side.kind]
     return f"{side.name} ({kind}{plan})"
@@ -228,11 +240,14 @@ def _intervals(report: GateReport) -> Iterator[str]:
     yield from seen
 
 
-def _all_notes(report: GateReport) -> Iterator[str]:
-    for number, stage in enumerate(report.stages, 1):
-        if stage.control is not None:
-            yield f"A/A control of stage {number}: {_control(stage)}"
-    yield from report.notes
+def all_notes(report: GateReport) -> tuple[str, ...]:
+    """What the controls found, and what a reader must know."""
+    controls = (
+        f"A/A control of stage {number}: {_control(stage)}"
+        for number, stage in enumerate(report.stages, 1)
+        if stage.control is not None
+    )
+    return (*controls, *report.notes)
 
 
 def _control(stage: GateStage) -> str:

@@ -38,10 +38,10 @@ class Badge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table and what its cells hold."""
+    """A column of a table and what its cells hold. Names and code are shown as they are, the rest with typographic signs."""
 
     name: str
-    kind: Literal["", "number", "how", "words", "code", "badge"] = ""
+    kind: Literal["", "name", "number", "how", "words", "code", "badge"] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

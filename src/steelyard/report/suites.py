@@ -16,7 +16,19 @@ from steelyard.report.gating import estimate_json
 from steelyard.stats.paired import log_ratio_interval
 from steelyard.stats.proportion import wilson
 
-__all__ = ["cells_table", "change_lines", "change_table", "changes_json", "refusal_lines", "suite_json"]
+__all__ = [
+    "accuracy",
+    "cell_words",
+    "cells_table",
+    "change_lines",
+    "change_of",
+    "change_table",
+    "changes_json",
+    "key_parts",
+    "latency",
+    "refusal_lines",
+    "suite_json",
+]
 
 _STYLES = {
     "faster": "green", "better": "green", "slower": "red", "worse": "red", "equivalent": "cyan", "undecided": "yellow",
@@ -58,7 +70,7 @@ def cells_table(suite: Suite, cells: Sequence[SuiteCell]) -> Table:
     for name in ("latency", "examples/s", "accuracy", "size"):
         table.add_column(name, justify="right")
     for cell in (c for c in cells if c.measured is not None):
-        table.add_row(*_key_cells(cell.key), *_cells(cell))
+        table.add_row(*_key_cells(cell.key), *cell_words(cell))
     table.caption = Text(
         "latency: of one call at that batch, 95 % t on fresh processes; accuracy: 95 % Wilson", style="dim"
     )
@@ -140,13 +152,17 @@ def _add_key_columns(table: Table) -> None:
 
 
 def _key_cells(key: str) -> tuple[Text, ...]:
-    """The four parts of a cell's key.
+    return tuple(map(Text, key_parts(key)))
 
-    >>> [str(part) for part in _key_cells("cnn/my/data/as-is/batch-8")]
-    ['cnn', 'my/data', 'as-is', '8']
+
+def key_parts(key: str) -> tuple[str, str, str, str]:
+    """Model, data, engine and batch of a cell's key.
+
+    >>> key_parts("cnn/my/data/as-is/batch-8")
+    ('cnn', 'my/data', 'as-is', '8')
     """
     (model, *data), engine, batch = key.split("/")[:-2], *key.split("/")[-2:]
-    return Text(model), Text("/".join(data)), Text(engine), Text(batch.removeprefix("batch-"))
+    return model, "/".join(data), engine, batch.removeprefix("batch-")
 
 
 def suite_json(suite: Suite, cells: Sequence[SuiteCell]) -> dict[str, Any]:
@@ -167,7 +183,8 @@ def changes_json(changes: Sequence[SuiteChange]) -> dict[str, Any]:
     return {"schema": SCHEMA, "command": "suite compare", "comparisons": [_change_json(change) for change in changes]}
 
 
-def _cells(cell: SuiteCell) -> tuple[str, str, str, str]:
+def cell_words(cell: SuiteCell) -> tuple[str, str, str, str]:
+    """Latency, examples a second, accuracy and size of a cell that was read."""
     found, right = latency(cell), accuracy(cell)
     if isinstance(found, Unavailable):
         shown = rate = "unavailable"
