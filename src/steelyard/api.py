@@ -49,6 +49,7 @@ __all__ = [
     "run_suite",
     "save_baseline",
     "save_figures",
+    "side_by_side",
     "verify_folder",
 ]
 
@@ -460,6 +461,20 @@ def _suite_page(folder: Path) -> Drawn:
     suite, cells = read_suite(folder)
     page = write_page(folder / "report.html", render_suite(suite, cells))
     return Drawn(report=page, charts=suite_charts(cells))
+
+
+def side_by_side(
+    folders: Iterable[str | Path], *, out: str | Path = "runs/side-by-side", allow_unlike_machines: bool = False
+) -> Drawn:
+    """One page over the models of several run folders: latency, throughput, memory, energy, roofline, and all axes at once."""
+    from steelyard.pipeline.beside import read_beside
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.beside import CHARTS, render_beside
+
+    page = _page_of_its_own(Path(out))
+    models = read_beside(tuple(map(Path, folders)), allow_unlike_machines=allow_unlike_machines)
+    write_page(page, render_beside(models))
+    return Drawn(report=page, charts={name: draw(models) for name, draw in CHARTS.items()})
 
 
 def save_figures(result: Result | Compared | Drawn) -> tuple[Path, ...]:

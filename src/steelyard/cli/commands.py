@@ -138,17 +138,25 @@ def benchmark(
 
 
 @click.command()
-@click.argument("folder", type=click.Path())
-@click.option("--figures", is_flag=True, help="Also write every chart as PNG, SVG and PDF into FOLDER/figures.")
+@click.argument("folders", nargs=-1, required=True, type=click.Path())
+@click.option("--figures", is_flag=True, help="Also write every chart as PNG, SVG and PDF into figures, beside the page.")  # fmt: skip
+@click.option("--out", type=click.Path(), help="Of several folders: where the page goes (runs/side-by-side).")
+@click.option("--allow-unlike-machines", is_flag=True, help="Set runs of unlike machines side by side, and say so.")
 @output
-def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
-    """Render the report of a run FOLDER again, from its records alone."""
+def report(
+    folders: tuple[str, ...], figures: bool, out: str | None, allow_unlike_machines: bool, as_json: bool, quiet: bool
+) -> int:
+    """Render the report of a run folder again, from its records alone, or of several FOLDERS one page side by side."""
     from steelyard import api
     from steelyard.cli.progress import showing
 
     with showing(2.0, quiet=quiet or as_json) as progress:
         progress("rendering the report", None)
-        result = api.render_report(folder)
+        result = (
+            _one(folders[0], out)
+            if len(folders) == 1
+            else api.side_by_side(folders, out=out or "runs/side-by-side", allow_unlike_machines=allow_unlike_machines)
+        )
         if isinstance(result, api.Evaluated):
             from steelyard.cli.evaluate import draw, show
 
@@ -167,6 +175,14 @@ def report(folder: str, figures: bool, as_json: bool, quiet: bool) -> int:
     else:
         _show(result, as_json=as_json, quiet=quiet)
     return 0
+
+
+def _one(folder: str, out: str | None) -> Any:
+    from steelyard import api
+
+    if out is not None:
+        raise InvalidInput("--out is for several folders side by side: a run's report goes into its own folder")
+    return api.render_report(folder)
 
 
 def _show_page(page: Path, *, as_json: bool, quiet: bool) -> None:

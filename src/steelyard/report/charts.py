@@ -40,12 +40,17 @@ __all__ = [
     "control",
     "control_words",
     "energy",
+    "energy_chart",
     "forecasts",
     "latency_boxes",
     "latency_rounds",
     "memory",
+    "memory_chart",
     "operators",
     "pareto",
+    "placed",
+    "rate_chart",
+    "roof_chart",
     "roofline",
     "save_figures",
     "throughput",
@@ -53,6 +58,8 @@ __all__ = [
 
 MOST_OPERATORS = 12
 MOST_CLASSES = 25
+
+Models = Sequence[tuple[str, Measurement]]
 
 
 # --- candidates ------------------------------------------------------------------------------------
@@ -243,18 +250,19 @@ def control_words(estimate: Estimate) -> str:
 
 def throughput(records: RunRecords) -> alt.LayerChart | None:
     """Examples per second over the batch size, for each model or, of one model alone, for each number of callers."""
+    models = _models(records)
+    return rate_chart(models, _model_colours(records, [name for name, _ in models]))
+
+
+def rate_chart(models: Models, model_colours: Mapping[str, str]) -> alt.LayerChart | None:
+    """The same of any models; the colours are used where there is one line for each."""
     import altair as alt
 
-    models = _models(records)
     rows = [row for name, m in models for row in _rate_rows(name, m, alone=len(models) == 1)]
     if not rows:
         return None
     several = len({r["callers"] for r in rows}) > 1
-    colours = (
-        curves.callers_colours([r["callers"] for r in rows])
-        if several
-        else _model_colours(records, [name for name, _ in models])
-    )
+    colours = curves.callers_colours([r["callers"] for r in rows]) if several else model_colours
     base = alt.Chart(drawing.data(rows)).encode(
         x=curves.batch_axis([r["batch"] for r in rows]),
         y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
@@ -338,7 +346,11 @@ def operators(records: RunRecords) -> alt.LayerChart | None:
 
 def memory(records: RunRecords) -> alt.LayerChart | None:
     """Peak memory by role where a process was taken apart; else what stood before loading, what loading and running added."""
-    models = _models(records)
+    return memory_chart(_models(records))
+
+
+def memory_chart(models: Models) -> alt.LayerChart | None:
+    """The same of any models."""
     rows = [row for name, measurement in models for row in _role_rows(name, measurement)]
     if rows:
         words = "Resident at the peak of a call, by who holds it; the tooltip says how well the roles add up."
@@ -380,9 +392,16 @@ def _memory_bars(rows: Rows, title: str, words: str, colours: Mapping[str, str])
 
 def energy(records: RunRecords) -> alt.LayerChart | None:
     """Energy of one inference, an interval bar for each model."""
+    models = _models(records)
+    words = "Models share their draws: bars that overlap say nothing about the difference."
+    return energy_chart(models, _model_colours(records, [name for name, _ in models]), words)
+
+
+def energy_chart(models: Models, colours: Mapping[str, str], words_of_several: str) -> alt.LayerChart | None:
+    """The same of any models."""
     import altair as alt
 
-    found = [(name, joules.per_inference(measurement)) for name, measurement in _models(records)]
+    found = [(name, joules.per_inference(measurement)) for name, measurement in models]
     known = [(name, each) for name, each in found if isinstance(each, Estimate)]
     if not known:
         return None
@@ -402,7 +421,7 @@ def energy(records: RunRecords) -> alt.LayerChart | None:
     names = [r["model"] for r in rows]
     base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("model:N", title=None, sort=names),
-        color=drawing.colour("model", _model_colours(records, names), names, legend=False),
+        color=drawing.colour("model", colours, names, legend=False),
         tooltip=drawing.tips(model="model", energy="shown", interval="method"),
     )
     scale = alt.Scale(domain=[0, 1.4 * top / factor], nice=False)  # room for the words behind the longest bar
@@ -410,7 +429,7 @@ def energy(records: RunRecords) -> alt.LayerChart | None:
     bars = base.mark_bar(size=10, cornerRadius=5, opacity=0.35).encode(x=x, x2="high:Q")
     points = base.mark_point(size=110, filled=True, opacity=1).encode(x="value:Q")
     words = base.mark_text(align="left", dx=10).encode(x="high:Q", text="shown:N", color=alt.value(theme.MUTED))
-    shared = " Models share their draws: bars that overlap say nothing about the difference." if len(rows) > 1 else ""
+    shared = f" {words_of_several}" if len(rows) > 1 else ""
     return drawing.finish(
         drawing.layered(bars, points, words),
         "Energy of one inference",
@@ -421,13 +440,18 @@ def energy(records: RunRecords) -> alt.LayerChart | None:
 
 def roofline(records: RunRecords) -> alt.LayerChart | None:
     """This machine's measured ceilings, and where the model stands under them (Williams et al. 2009)."""
+    model = placed(records.findings, "baseline")
+    words = "The diamond is the baseline." if model else "The model's place was not measured."
+    return roof_chart(_roof(records), model, words, layers.point_rows(records))
+
+
+def roof_chart(roof: Roof | None, model: Rows, words: str, points: Rows) -> alt.LayerChart | None:
+    """A roof, models under it as diamonds, and layers as circles; `words` are about the diamonds."""
     import altair as alt
 
-    roof = _roof(records)
     if roof is None:
         return None
     kinds, bandwidth = [(name, roof.flops_per_s[name]) for name in _KINDS if name in roof.flops_per_s], roof.traffic
-    model, points = _placed(records.findings), layers.point_rows(records)
     rows = _roof_rows(kinds, bandwidth, [r["intensity"] for r in (*model, *points)])
     log = alt.Scale(type="log", nice=False)
     ceilings = (
@@ -473,7 +497,7 @@ def roofline(records: RunRecords) -> alt.LayerChart | None:
         drawing.layered(ceilings, *circles, *((point, word) if model else ())),
         "Roofline of this machine",
         f"Sloped: {_bandwidth_words(bandwidth)}. Flat: measured matrix-multiply peaks. "
-        + ("The diamond is the baseline." if model else "The model's place was not measured.")
+        + words
         + (" Circles are its layers, their area the time." if points else ""),
         height=380 if points else 320,
     )
@@ -656,14 +680,15 @@ def _memory_rows(name: str, measurement: Measurement) -> Rows:
     return rows
 
 
-def _placed(findings: Sequence[Finding]) -> Rows:
+def placed(findings: Sequence[Finding], name: str) -> Rows:
+    """Where a model stands under the roof, by its findings: one row or none."""
     keys = ("intensity_flop_per_byte", "achieved_flops")
     found = next((f.evidence for f in findings if all(f.evidence.get(k, 0) > 0 for k in keys)), None)
     if found is None:
         return []
     intensity, flops = found[keys[0]], found[keys[1]]
     shown = {"shown_intensity": numbers.significant(intensity), "shown": numbers.quantity(flops, "FLOP/s")}
-    return [{"name": "baseline", "intensity": intensity, "flops": flops, **shown}]
+    return [{"name": name, "intensity": intensity, "flops": flops, **shown}]
 
 
 def _roof_rows(kinds: Sequence[tuple[str, float]], traffic: Traffic, placed: Sequence[float]) -> Rows:

@@ -88,14 +88,14 @@ def box_chart(timings: Timings, colours: Mapping[str, str], title: str) -> alt.L
         return None
     factor, unit = time_unit(timings)
     rows = [box(name, values, factor, unit) for name, values in timings.items()]
-    wide = max(r["p95"] for r in rows) > 20 * min(r["p5"] for r in rows)
+    wide = max(r["most"] for r in rows) > 20 * min(r["least"] for r in rows)
     scale = alt.Scale(type="log", padding=12, nice=False) if wide else alt.Scale(zero=len(rows) > 1)
     base = alt.Chart(drawing.data(rows)).encode(
         y=alt.Y("model:N", title=None, sort=list(timings)),
         color=drawing.colour("model", colours, list(timings), legend=False),
         tooltip=_box_tips("model"),
     )
-    x = alt.X("p5:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(format="~g"))
+    x = alt.X("p5:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(format=",.3~r"))
     whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
     boxes = base.mark_bar(size=18, cornerRadius=2).encode(x="q1:Q", x2="q3:Q")
     medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
@@ -137,7 +137,7 @@ def round_boxes(timings: Timings, colours: Mapping[str, str], flags: Sequence[st
         tooltip=[alt.Tooltip("round:N", title="round"), *_box_tips("model")],
     )
     whiskers = base.mark_rule(strokeWidth=1.2).encode(
-        y=alt.Y("p5:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")), y2="p95:Q"
+        y=alt.Y("p5:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format=",.3~r")), y2="p95:Q"
     )
     boxes = base.mark_bar(cornerRadius=1).encode(y="q1:Q", y2="q3:Q")
     medians = base.mark_tick(thickness=2).encode(y="median:Q", color=alt.value(theme.INK))
@@ -224,7 +224,7 @@ def series_chart(timings: Timings, colours: Mapping[str, str], flags: Sequence[s
         .mark_line(strokeWidth=1.4, clip=True)
         .encode(
             x=alt.X("slot:Q", title="reading, in the order they were taken", axis=alt.Axis(grid=False)),
-            y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format="~g")),
+            y=alt.Y("latency:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=6, format=",.3~r")),
             color=drawing.colour("model", colours, list(timings)),
             detail="start:Q",
             tooltip=[

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +26,7 @@ from steelyard.records import (
     Evaluation,
     SliceScore,
 )
-from steelyard.report import drawing, numbers, theme
+from steelyard.report import drawing, numbers, radar_web, theme
 from steelyard.report.drawing import Rows
 from steelyard.report.evaluation import tables
 
@@ -108,7 +107,7 @@ def radar(evaluation: Evaluation) -> alt.LayerChart | None:
         return None
     points = [p for model in evaluation.models for p in _polygon(evaluation, model, axes)]
     bands = [p for model in evaluation.models for p in _ring(evaluation, model, axes)]
-    x, y = _round_axes()
+    x, y = radar_web.round_axes()
     base = alt.Chart(drawing.data(points)).encode(x=x, y=y, color=_by_model(evaluation))
     lines = base.mark_line(strokeWidth=2, interpolate="linear-closed").encode(
         order=alt.Order("place:Q"), detail=alt.Detail("model:N")
@@ -121,7 +120,7 @@ def radar(evaluation: Evaluation) -> alt.LayerChart | None:
         x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("model:N"), color=_by_model(evaluation)
     )
     chart = drawing.finish(
-        drawing.layered(*_web([tables.title(evaluation, name) for name in axes]), fills, lines, dots),
+        drawing.layered(*radar_web.web([tables.title(evaluation, name) for name in axes]), fills, lines, dots),
         "All axes at once",
         f"Each metric from its worst possible value (centre) to its best (rim); bands are {_level(evaluation)} "
         "intervals." + _without(left_out, "no range with two ends, or undefined"),
@@ -159,17 +158,17 @@ def _goodness(evaluation: Evaluation, name: str, value: float) -> float:
     return place if known.higher_is_better else 1 - place
 
 
-def _spoke(i: int, axes: Sequence[object], radius: float) -> dict[str, float]:
-    angle = 2 * math.pi * i / len(axes)
-    return {"x": round(radius * math.sin(angle), 4), "y": round(radius * math.cos(angle), 4)}
-
-
 def _polygon(evaluation: Evaluation, model: Evaluated, axes: Sequence[str]) -> Iterator[dict[str, Any]]:
     for i, name in enumerate(axes):
         got = tables.score(model, name)
         assert isinstance(got, Estimate)
         words = {"metric": tables.title(evaluation, name), "shown": tables.cell(got).whole}
-        yield {"model": model.name, "place": i, **words, **_spoke(i, axes, _goodness(evaluation, name, got.value))}
+        yield {
+            "model": model.name,
+            "place": i,
+            **words,
+            **radar_web.spoke(i, axes, _goodness(evaluation, name, got.value)),
+        }
 
 
 def _ring(evaluation: Evaluation, model: Evaluated, axes: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -182,56 +181,7 @@ def _ring(evaluation: Evaluation, model: Evaluated, axes: Sequence[str]) -> Iter
     around = [*range(len(axes)), 0]
     path = [*((i, ends[i][1]) for i in around), *((i, ends[i][0]) for i in reversed(around))]
     for place, (i, radius) in enumerate(path):
-        yield {"model": model.name, "place": place, **_spoke(i, axes, radius)}
-
-
-def _round_axes() -> tuple[alt.X, alt.Y]:
-    """Axes whose units are as long across as upright, whatever the size of the box."""
-    import altair as alt
-
-    def scale(side: str) -> alt.Scale:
-        radius = "max(40, min(width / 2 - 100, height / 2 - 36))"  # in pixels: the rest is for the names
-        reach = f"{side} / 2 / {radius}"
-        return alt.Scale(domainMin=alt.ExprRef(expr=f"-{reach}"), domainMax=alt.ExprRef(expr=reach), nice=False)
-
-    return alt.X("x:Q", axis=None, scale=scale("width")), alt.Y("y:Q", axis=None, scale=scale("height"))
-
-
-def _web(titles: Sequence[str]) -> tuple[alt.Chart, ...]:
-    """Rings at every quarter, a spoke and a name for each axis."""
-    import altair as alt
-
-    x, y = _round_axes()
-    around = range(len(titles))
-    rings = [{"ring": r, "place": i, **_spoke(i, titles, r)} for r in (0.25, 0.5, 0.75, 1.0) for i in around]
-    spokes = [{"spoke": i, "place": r, **_spoke(i, titles, r)} for i in around for r in (0, 1)]
-    names = [
-        {"name": "\n".join(textwrap.wrap(title, 16)), **_spoke(i, titles, 1.09), "side": _side(i, titles)}
-        for i, title in enumerate(titles)
-    ]
-    closed = alt.Chart(drawing.data(rings)).mark_line(interpolate="linear-closed", color=theme.GRID, strokeWidth=1)
-    straight = alt.Chart(drawing.data(spokes)).mark_line(color=theme.GRID, strokeWidth=1)
-    words = tuple(
-        alt.Chart(drawing.data(own))
-        .mark_text(align=side, lineBreak="\n", baseline="middle", limit=110, color=theme.MUTED)
-        .encode(x=x, y=y, text=alt.Text("name:N"))
-        for side in _SIDES
-        if (own := [n for n in names if n["side"] == side])
-    )
-    return (
-        closed.encode(x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("ring:N")),
-        straight.encode(x=x, y=y, order=alt.Order("place:Q"), detail=alt.Detail("spoke:N")),
-        *words,
-    )
-
-
-_SIDES: tuple[Literal["left", "center", "right"], ...] = ("left", "center", "right")
-
-
-def _side(i: int, axes: Sequence[object]) -> Literal["left", "center", "right"]:
-    """Which end of an axis' name stands at the axis."""
-    across = math.sin(2 * math.pi * i / len(axes))
-    return "center" if abs(across) < 0.2 else "left" if across > 0 else "right"
+        yield {"model": model.name, "place": place, **radar_web.spoke(i, axes, radius)}
 
 
 # --- classes ---------------------------------------------------------------------------------------
