@@ -12,7 +12,12 @@ from steelyard.errors import InvalidInput
 from steelyard.records import RunRecords
 from steelyard.report import charts, times
 
-ELSEWHERE = {"sweep_latency", "stress", "layers"}  # of a benchmark under load and of a profile: their own tests
+ELSEWHERE = {
+    "sweep_latency",
+    "stress",
+    "layers",
+    "watched",
+}  # of load, of a profile, of a watched machine: their own tests
 ABSENT = {
     "full": ELSEWHERE,
     "nothing_passed": ELSEWHERE,

@@ -23,7 +23,7 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme, times
+from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme, times, watching
 from steelyard.report import energy as joules
 from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 MOST_OPERATORS = 12
+LEAST_SHARE = 0.001  # of the operators' time; those below are joined with the others
 MOST_CLASSES = 25
 
 Models = Sequence[tuple[str, Measurement]]
@@ -262,10 +263,12 @@ def rate_chart(models: Models, model_colours: Mapping[str, str]) -> alt.LayerCha
     if not rows:
         return None
     several = len({r["callers"] for r in rows}) > 1
+    slowest = min(max(r["rate"] for r in rows if r["line"] == line) for line in {r["line"] for r in rows})
+    scale = alt.Scale(type="log", nice=False) if max(r["rate"] for r in rows) > 30 * slowest else alt.Scale()
     colours = curves.callers_colours([r["callers"] for r in rows]) if several else model_colours
     base = alt.Chart(drawing.data(rows)).encode(
         x=curves.batch_axis([r["batch"] for r in rows]),
-        y=alt.Y("rate:Q", title="examples per second", axis=alt.Axis(format=",.0f")),
+        y=alt.Y("rate:Q", title="examples per second", scale=scale, axis=alt.Axis(format=",.3~r", tickCount=6)),
         color=drawing.colour("line", colours, [r["line"] for r in rows]),
         tooltip=drawing.tips(line="line", batch="batch", rate="shown"),
     )
@@ -567,6 +570,7 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "operators": operators,
     "layers": layers.layer_bars,
     "memory": memory,
+    "watched": watching.watched,
     "energy": energy,
     "roofline": roofline,
     "confusion": confusion,
@@ -626,10 +630,11 @@ def _round_ratios(comparison: Comparison, arm: int) -> list[float]:
 def _operator_rows(samples: Sequence[Sample]) -> Rows:
     ordered = sorted(samples, key=lambda s: -s.value)
     total = sum(s.value for s in ordered) or 1.0
-    rest = sum(s.value for s in ordered[MOST_OPERATORS:])
-    shown = [(str(s.conditions.get("operator", "unnamed")), s.value, *_half(s)) for s in ordered[:MOST_OPERATORS]]
+    most = [s for s in ordered[:MOST_OPERATORS] if s.value >= LEAST_SHARE * total]
+    rest = sum(s.value for s in ordered[len(most) :])
+    shown = [(str(s.conditions.get("operator", "unnamed")), s.value, *_half(s)) for s in most]
     if rest:
-        shown.append((f"{len(ordered) - MOST_OPERATORS} others", rest, rest, rest))
+        shown.append((f"{len(ordered) - len(most)} others", rest, rest, rest))
     return [
         {
             "operator": name,

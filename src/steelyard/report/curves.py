@@ -45,7 +45,12 @@ def sweep_latency(records: RunRecords) -> alt.LayerChart | None:
     names = callers_colours([c.callers for c in grid])
     base = alt.Chart(drawing.data(rows)).encode(
         x=batch_axis([c.batch for c in grid]),
-        y=alt.Y("ms:Q", title="latency of a call, ms", scale=alt.Scale(type="log")),
+        y=alt.Y(
+            "ms:Q",
+            title="latency of a call, ms",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(tickCount=4, format=",.3~r"),
+        ),
         color=drawing.colour("callers", names, [r["callers"] for r in rows]),
         tooltip=drawing.tips(callers="callers", batch="batch", percentile="percentile", latency="shown"),
     )

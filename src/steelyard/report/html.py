@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from steelyard.records import Estimate, Finding, RunRecords, Sample, Unavailable
-from steelyard.report import assembly, charts, derive, drawing, energy, numbers, profiling, tables, text
+from steelyard.report import assembly, charts, derive, drawing, energy, memory, numbers, profiling, tables, text
 from steelyard.report.assembly import Tile
 from steelyard.report.derive import Estimates, Pair
 
@@ -43,7 +43,10 @@ def render_html(records: RunRecords, estimates: Estimates | None = None) -> str:
 
 def _context(records: RunRecords, estimates: Estimates) -> dict[str, Any]:
     pair = derive.compared(records)
+    shown = pair.after or pair.before
     return {
+        "watched_rows": memory.machine_rows(shown) if shown is not None else (),
+        "watched_flags": memory.machine_flags(shown) if shown is not None else (),
         "run": records.run,
         "version": records.run.version,
         "pair": pair,

@@ -13,7 +13,7 @@ import numpy as np
 from steelyard.records import Measurement, Sample, Unavailable
 from steelyard.report import derive, numbers
 
-__all__ = ["ROLE_WORDS", "Stack", "machine_flags", "machine_gaps", "machine_rows", "stack_words", "stacks"]
+__all__ = ["ROLE_WORDS", "STEAL", "Stack", "machine_flags", "machine_gaps", "machine_rows", "stack_words", "stacks"]
 
 TOLERANCE = 0.05  # of the peak: within it the roles are said to add up
 
