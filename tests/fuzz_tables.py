@@ -509,8 +509,9 @@ def _binary_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tu
     given = sheet.cells[sheet.label]
     true = np.array([found.classes.index(given[i]) for i in rows])
     score = np.array([float(sheet.cells[sheet.score[0]][i]) for i in rows]) if _scored(made) else None
+    places = None if score is None else _places(score)
     if score is not None and made.words.get("outputs") == "logits":
-        score = expit(score)  # the largest become 1, and ties
+        score = expit(score)  # the largest become 1 and tie, where the logits do not
     if sheet.predicted is not None:
         guess = np.array([found.classes.index(sheet.cells[sheet.predicted][i]) for i in rows])
     else:
@@ -519,7 +520,7 @@ def _binary_truth(made: Case, found: Evaluation, rows: list[int]) -> Iterator[tu
     yield "accuracy", np.mean(true == guess)
     yield "confusion", confusion_matrix(true, guess, labels=[0, 1])
     if score is not None and 0 < true.sum() < len(true):
-        yield "roc_auc", roc_auc_score(true, _places(score))
+        yield "roc_auc", roc_auc_score(true, places)
     if true.any():
         yield "recall", np.sum(true & guess) / true.sum()
     if true.any() or guess.any():

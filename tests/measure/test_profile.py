@@ -144,8 +144,13 @@ def test_every_engine_shows_its_layers_with_what_they_ask_for(profile):
 
 
 def test_layers_never_take_longer_than_their_inference(profile):
-    together = np.sum([r.seconds for r in profile.profiled.layers], axis=0)
-    assert (together <= profile.profiled.profiled_s * 1.001).all()
+    """Turn by turn: OpenVINO tells means of a turn, in whole microseconds."""
+    found = profile.profiled
+    together = np.sum([r.seconds for r in found.layers], axis=0)
+    for turn in np.unique(found.blocks):
+        within = found.blocks == turn
+        slack_s = 1e-6 * len(found.layers)
+        assert together[within].mean() <= found.profiled_s[within].mean() * 1.001 + slack_s
 
 
 def test_readings_are_of_one_example(profile):

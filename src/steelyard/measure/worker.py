@@ -118,11 +118,10 @@ class Worker:
         elif self._artifact.engine == "openvino":
             parameters, macs = openvino_parameters(path), openvino_macs(path)
         else:
-            module = self._runner.module  # type: ignore[attr-defined]
-            parameters, macs = (
-                module_parameters(module),
-                module_macs(module, self._batch(self._runner.fixed_batch or 1), self._runner.node_layers),
-            )  # type: ignore[attr-defined]
+            runner: Any = self._runner  # PyTorch's alone has a module, and names for its nodes
+            inputs = self._batch(runner.fixed_batch or 1)
+            parameters = module_parameters(runner.module)
+            macs = module_macs(runner.module, inputs, runner.node_layers)
         seconds = {name: spent for name, (spent, _) in self.operators(1, runs).items()}
         covered: Sample | Unavailable = Unavailable(quantity="macs_coverage", reason="no operator times were read")
         if sum(seconds.values()) > 0:

@@ -34,14 +34,14 @@ def saves(layer: Layer, rank: int) -> bool:
 
 
 def rank_for(singular: torch.Tensor, energy: float) -> int:
-    """The smallest rank whose singular values hold this share of the sum of squares.
+    """The smallest rank, 1 at least, whose singular values hold this share of the sum of squares.
 
     >>> rank_for(torch.tensor([3.0, 2.0, 1.0]), 0.9), rank_for(torch.tensor([3.0, 2.0, 1.0]), 1.0)
     (2, 3)
     """
     squares = singular.double().square()
-    held = squares.cumsum(0) / squares.sum().clamp_min(1e-300)
-    return min(len(singular), 1 + int((held < energy - 1e-12).sum()))
+    short = squares.cumsum(0) < (energy - 1e-12) * squares.sum()
+    return min(len(singular), 1 + int(short.sum()))
 
 
 def decomposed(layer: Layer, rank: int) -> nn.Sequential:

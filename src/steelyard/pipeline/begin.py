@@ -23,9 +23,9 @@ def begin(
     folder: RunFolder,
     command: str,
     progress: Progress,
-    peaks: Callable[[], tuple[Sample | Unavailable, ...]] = measure_peaks,
+    peaks: Callable[[], tuple[Sample | Unavailable, ...]] | None = None,
 ) -> Run:
-    """Measure this machine's ceilings by `peaks` and write the run's first record."""
+    """Measure the ceilings, of this machine's processor unless `peaks` knows others, and write the run's first record."""
     _check_classes(job, prepared.baseline.contract.labels)
     region = named_region(job.region)
     progress("measuring this machine's ceilings", 0.0)
@@ -36,7 +36,7 @@ def begin(
         requirements=job.requirements,
         budget_s=job.budget_s,
         environment=environment(),
-        peaks=peaks(),
+        peaks=(peaks or measure_peaks)(),
         splits=prepared.sizes,
         split_method=prepared.method,
         overlaps=prepared.overlaps,
