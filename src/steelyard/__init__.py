@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         render_report,
         run_suite,
         save_baseline,
+        side_by_side,
         verify_folder,
     )
     from steelyard.measure.window import window
@@ -61,6 +62,7 @@ __all__ = [
     "render_report",
     "run_suite",
     "save_baseline",
+    "side_by_side",
     "verify_folder",
     "window",
 ]
@@ -86,6 +88,7 @@ _HOMES = {
     "compare_suites": "api",
     "render_report": "api",
     "save_baseline": "api",
+    "side_by_side": "api",
     "verify_folder": "api",
     "window": "measure.window",
 }

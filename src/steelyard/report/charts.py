@@ -264,11 +264,17 @@ def rate_chart(models: Models, model_colours: Mapping[str, str]) -> alt.LayerCha
         return None
     several = len({r["callers"] for r in rows}) > 1
     slowest = min(max(r["rate"] for r in rows if r["line"] == line) for line in {r["line"] for r in rows})
-    scale = alt.Scale(type="log", nice=False) if max(r["rate"] for r in rows) > 30 * slowest else alt.Scale()
+    wide = max(r["rate"] for r in rows) > 30 * slowest
+    scale = alt.Scale(type="log", nice=False) if wide else alt.Scale()
     colours = curves.callers_colours([r["callers"] for r in rows]) if several else model_colours
     base = alt.Chart(drawing.data(rows)).encode(
         x=curves.batch_axis([r["batch"] for r in rows]),
-        y=alt.Y("rate:Q", title="examples per second", scale=scale, axis=alt.Axis(format=",.3~r", tickCount=6)),
+        y=alt.Y(
+            "rate:Q",
+            title="examples per second",
+            scale=scale,
+            axis=alt.Axis(format=",.3~r", tickCount=4 if wide else 6),
+        ),
         color=drawing.colour("line", colours, [r["line"] for r in rows]),
         tooltip=drawing.tips(line="line", batch="batch", rate="shown"),
     )

@@ -95,7 +95,12 @@ def box_chart(timings: Timings, colours: Mapping[str, str], title: str) -> alt.L
         color=drawing.colour("model", colours, list(timings), legend=False),
         tooltip=_box_tips("model"),
     )
-    x = alt.X("p5:Q", title=f"latency, {unit}", scale=scale, axis=alt.Axis(tickCount=5, format=",.3~r"))
+    axis = (
+        alt.Axis(tickCount=5, labelExpr=f"format({factor:g} * datum.value, '~s') + 's'")
+        if wide
+        else alt.Axis(format=",.3~r")
+    )
+    x = alt.X("p5:Q", title="latency" if wide else f"latency, {unit}", scale=scale, axis=axis)
     whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q")
     boxes = base.mark_bar(size=18, cornerRadius=2).encode(x="q1:Q", x2="q3:Q")
     medians = base.mark_tick(color=theme.INK, thickness=2, size=24).encode(x="median:Q", color=alt.value(theme.INK))
