@@ -122,6 +122,15 @@ def test_an_inflation_asks_for_as_many_more_readings():
     assert serial_percentile_interval(np.arange(740.0), 0.99, inflated=2.0) is not None
 
 
+@pytest.mark.parametrize("inflated", [1.0, 1.3, 5.72])
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+def test_as_many_readings_as_are_asked_for_do(q, inflated):
+    for had in (0, 37, 216, 400):
+        n = readings_to_bound(q, inflated=inflated, more_than=had)
+        assert serial_percentile_interval(np.arange(float(n)), q, inflated=inflated) is not None
+        assert n > had or inflated == 1
+
+
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99, 0.999])
 def test_the_readings_to_bound_a_percentile_are_the_least(q):
     n = readings_to_bound(q)

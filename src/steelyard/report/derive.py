@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -169,7 +168,8 @@ def latency_percentile(sample: Sample, q: float) -> Estimate | None:
 
 def needed_readings(sample: Sample, q: float) -> int:
     """Readings that would bound the `q` quantile, where they depend on each other as those of `sample` do."""
-    return math.ceil(readings_to_bound(q, LEVEL) * inflation(sample.values, q))
+    worth = inflation(sample.values, q)
+    return readings_to_bound(q, LEVEL, inflated=worth, more_than=len(sample.values))
 
 
 def spread(sample: Sample) -> tuple[float, float]:

@@ -155,14 +155,24 @@ def _real_ranks(n: float, q: float, alpha: float) -> tuple[int, int] | None:
     return (low, high) if low >= 1 and high <= n else None
 
 
-def readings_to_bound(q: float, level: float = 0.95) -> int:
-    """Independent readings that :func:`percentile_interval` needs at least.
+def readings_to_bound(q: float, level: float = 0.95, *, inflated: float = 1.0, more_than: int = 0) -> int:
+    """Readings that :func:`serial_percentile_interval` needs at least, where so many in a row are worth an independent one.
+
+    `more_than` is a number known not to do; parts of a reading make the least number jump.
 
     >>> [readings_to_bound(q) for q in (0.5, 0.9, 0.99, 0.999)]
     [6, 36, 368, 3688]
+    >>> readings_to_bound(0.9, inflated=5.7), readings_to_bound(0.9, inflated=5.7, more_than=216)
+    (211, 217)
     """
     _check_q(q)
-    return math.ceil(math.log(tail(level)) / math.log(max(q, 1 - q)) - 1e-9)
+    n = math.ceil(math.log(tail(level)) / math.log(max(q, 1 - q)) - 1e-9)
+    if inflated <= 1:
+        return n
+    n = max(math.ceil(n * inflated), more_than + 1)
+    while _real_ranks(n / inflated, q, tail(level)) is None:
+        n += 1
+    return n
 
 
 def median_interval(values: Readings, level: float = 0.95) -> tuple[float, float, float] | None:
