@@ -26,6 +26,7 @@ from steelyard.counts.macs import canonical
 from steelyard.diagnose.ceilings import ceilings
 from steelyard.diagnose.surroundings import surroundings
 from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Scalar, Step, Unavailable
+from steelyard.report import numbers
 from steelyard.stats.roofline import SMALL_CALL, Roof, Traffic, place, raised, roof_of
 
 __all__ = ["BUILD_MINUTES", "EFFECTS", "Effect", "diagnose"]
@@ -297,17 +298,19 @@ def _bound(parts: _Parts) -> tuple[str, str]:
     if parts.fixed:
         each_us = parts.latency_s / parts.calls * 1e6
         return "dispatch-bound", (
-            f"{parts.calls:.0f} operators share {parts.latency_s * 1e3:.3g} ms, {each_us:.2g} µs each, while their"
-            f" arithmetic and bytes need {ideal_s * 1e3:.2g} ms: fixed costs rule"
+            f"{parts.calls:.0f} operators share {numbers.seconds(parts.latency_s)}, {each_us:.2g} µs each, while their"
+            f" arithmetic and bytes need {numbers.seconds(ideal_s)}: fixed costs rule"
         )
     share = ideal_s / parts.latency_s
     kind, what, ceiling = (
-        ("compute-bound", f"{parts.flops:.3g} FLOP", f"{parts.peaks['fp32']:.3g} FLOP/s")
+        ("compute-bound", numbers.quantity(parts.flops, "FLOP"), numbers.quantity(parts.peaks["fp32"], "FLOP/s"))
         if parts.compute_s >= parts.memory_s
-        else ("memory-bound", f"{parts.moved_bytes:.3g} bytes", "the bandwidth of memory and cache")
+        else ("memory-bound", numbers.size(parts.moved_bytes), "the bandwidth of memory and cache")
     )
     part = f"{share:.0%} of" if share < 1 else "all of"
-    claim = f"{what} at {ceiling} take {ideal_s * 1e3:.3g} ms, {part} the {parts.latency_s * 1e3:.3g} ms measured"
+    claim = (
+        f"{what} at {ceiling} take {numbers.seconds(ideal_s)}, {part} the {numbers.seconds(parts.latency_s)} measured"
+    )
     if share < _FAR_BELOW:
         return "under-utilised", f"{claim}: most of the time goes to kernels far below their peak, or to a busy machine"
     return kind, claim
@@ -434,10 +437,12 @@ def _why(parts: _Parts, plan: Plan, ideal_s: float) -> str:
     for step in plan.steps:
         effect = _effect(step)
         if effect.engine and parts.eager and parts.overhead_s > 0:
-            said.append(f"{step.name} leaves about {effect.overhead:.0%} of {parts.overhead_s * 1e3:.2g} ms dispatch")
+            said.append(
+                f"{step.name} leaves about {effect.overhead:.0%} of {numbers.seconds(parts.overhead_s)} dispatch"
+            )
         if effect.dtype != "fp32":
             said.append(_rate_words(parts, effect.dtype))
-    said.append(f"least time {ideal_s * 1e3:.3g} ms of {parts.latency_s * 1e3:.3g} ms now")
+    said.append(f"least time {numbers.seconds(ideal_s)} of {numbers.seconds(parts.latency_s)} now")
     return "; ".join(said)
 
 

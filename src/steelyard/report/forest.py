@@ -68,7 +68,8 @@ def forest(
     start, end, log = _domain(marks, axis, band)
     rows = [_row(mark, start, end, log=log) for mark in marks]
     names = [mark.label for mark in marks]
-    scale = alt.Scale(type="log" if log else "linear", domain=[start, end], nice=False, zero=False)
+    ends = [start, end]
+    scale = alt.Scale(type="log", domain=ends, nice=False) if log else alt.Scale(domain=ends, nice=False, zero=False)
 
     def x(field: str) -> alt.X:  # the same in every layer: Vega-Lite joins what layers say of a scale
         return alt.X(f"{field}:Q", title=x_title, scale=scale, axis=_ticks(axis, start, end, log=log))

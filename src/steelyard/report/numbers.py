@@ -25,6 +25,7 @@ _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "1/J": tuple((scale, f"{prefix}/J") for scale, prefix in _SI),
     "count": _SI,
     "MAC": tuple((scale, f"{prefix}MAC") for scale, prefix in _SI),
+    "FLOP": tuple((scale, f"{prefix}FLOP") for scale, prefix in _SI),
     "FLOP/s": tuple((scale, f"{prefix}FLOP/s") for scale, prefix in _SI),
     "byte/s": tuple((scale, f"{name}/s") for scale, name in _BYTES),
     "1/s": tuple((scale, f"{prefix}/s") for scale, prefix in _SI),
