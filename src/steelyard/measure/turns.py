@@ -51,8 +51,8 @@ class TurnSettings:
     """How long arms take turns. Times in seconds."""
 
     rounds: int = 10
-    slots: int = 12
-    slot_s: float = 0.03
+    slots: int = 40
+    slot_s: float = 0.005  # short against other tenants, who come and go within tens of milliseconds
     warm_s: float = 0.25
     rest_s: float = 0.004  # before each turn, for the threads of the arm that just ran to go to sleep
     batch: int = 1

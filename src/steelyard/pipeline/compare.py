@@ -30,10 +30,10 @@ from steelyard.verify.compare import TimeVerdict, judge_rounds, more_rounds
 __all__ = ["ARMS", "Request", "compare", "floor_of", "spread_of"]
 
 ARMS = ("first", "second", "control")
-SLOTS = {"models": 12, "callables": 12, "commands": 4}  # turns of each arm in a round, where the budget has room
-MOST_SLOTS = 24
-REHEARSED = {"models": 6, "callables": 6, "commands": 2}  # turns of the rehearsal
-SLOT_S = {"models": 0.03, "callables": 0.03, "commands": 0.0}
+SLOTS = {"models": 40, "callables": 40, "commands": 4}  # turns of each arm in a round, where the budget has room
+MOST_SLOTS = 120
+REHEARSED = {"models": 20, "callables": 20, "commands": 2}  # turns of the rehearsal
+SLOT_S = {"models": 0.005, "callables": 0.002, "commands": 0.0}
 REHEARSED_S = 0.5  # of calls from cold, to see where the warm-up ends
 LEAST_WARM_S, MOST_WARM_S = 0.1, 2.0
 _RECENT = 20  # controls from which the spread is told

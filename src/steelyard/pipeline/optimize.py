@@ -91,7 +91,7 @@ def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
         data=prepared.data,
         host=run.environment,
         weigh=WeighSettings(split="validation"),
-        turns=TurnSettings(rounds=1, slots=16),
+        turns=TurnSettings(rounds=1, slots=60),
         limits=job.limits,
     )
 

@@ -33,9 +33,9 @@ from steelyard.verify.judge import Case, control_ratio, judge, point
 __all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "promises", "promising", "proof_s", "prove"]
 
 FINALISTS = 2
-ROUNDS, SLOTS = 10, 12  # at the least
+ROUNDS, SLOTS, MOST_SLOTS = 10, 40, 200  # at the least, at the most
 TIE, TIE_ROUNDS, TIE_ARMS = 1.1, 3, 4  # within this factor of the last finalist: so many rounds, of at most so many
-TURN_S = 0.035  # one turn of a fast model, with the rest before it
+TURN_S = 0.010  # one turn of a fast model, with the rest before it
 _PROCESS_S = 0.5  # a fresh process before it loads anything
 
 
@@ -260,5 +260,5 @@ def _renewed(measured: Measurement, newer: Sequence[Sample | Unavailable]) -> Me
 def _turn_settings(arms: float, left_s: float) -> TurnSettings:
     """At least ten rounds; where the budget has more, longer ones. A slow model counts for several `arms`."""
     per_round = left_s / ROUNDS
-    slots = int(np.clip(0.5 * per_round / (arms * TURN_S), SLOTS, 60))
+    slots = int(np.clip(0.5 * per_round / (arms * TURN_S), SLOTS, MOST_SLOTS))
     return TurnSettings(rounds=ROUNDS, slots=slots - slots % 2)

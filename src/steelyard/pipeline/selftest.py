@@ -47,7 +47,9 @@ BAND = 0.01
 MOST_ROUNDS = 40  # a verdict that has not come by then counts as undecided
 INJECTED = {"again": 0.0, "two": 0.02, "five": 0.05}
 _FUNCTIONS = {"base": "base", "again": "base", "two": "two_percent_more", "five": "five_percent_more"}
-SETTINGS = TurnSettings(slots=16, slot_s=0.01, warm_s=0.05, rest_s=0.001)  # the work runs in no threads that must rest
+# Many short turns: other tenants of a processor come and go within tens of milliseconds, and what alternates faster than
+# that meets them alike. The work runs in no threads that must rest.
+SETTINGS = TurnSettings(slots=60, slot_s=0.001, warm_s=0.05, rest_s=0.001)
 
 DROPS = (0.0, 0.02, 0.05)
 EXAMPLES, SIMULATED = 2_000, 200

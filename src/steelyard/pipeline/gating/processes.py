@@ -13,7 +13,7 @@ from steelyard.measure.turns import Turns, TurnSettings, take_turns
 from steelyard.measure.weigh import WeighSettings, weigh
 from steelyard.pipeline.gating.sides import Contender
 from steelyard.pipeline.job import Progress
-from steelyard.pipeline.prove import ROUNDS, SLOTS, Cost, cost_of
+from steelyard.pipeline.prove import MOST_SLOTS, ROUNDS, SLOTS, Cost, cost_of
 from steelyard.probe.host import environment
 from steelyard.records import Measurement, Sample, Unavailable
 
@@ -23,7 +23,6 @@ JUDGED = ("latency_s", "memory_running_bytes", "stored_bytes", "energy_j", "ener
 """What a gate reads of a model."""
 
 MOST_CALLS = 300  # kept of one process, spread evenly over it
-MOST_SLOTS = 60
 
 
 def slim(measured: Measurement, *, scores: bool = False) -> Measurement:
