@@ -57,9 +57,7 @@ def test_a_users_tests_pass_and_fail_by_the_verdict(pytester: pytest.Pytester, m
         medians = 1e-3 * scale * np.exp(rng.normal(0, 0.01, 10))
         optimize_run(pytester.path / name, measurement(processes(medians)))
     pytester.makepyfile(TESTS)
-    ran = pytester.runpytest_subprocess(
-        "-p", "no:cacheprovider", "--junit-xml", "j.xml", "-o", "junit_family=xunit1"
-    )
+    ran = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--junit-xml", "j.xml", "-o", "junit_family=xunit1")
     ran.assert_outcomes(passed=2 + 1 + 2, failed=3 + 2 + 1)
     ran.stdout.fnmatch_lines(
         [

@@ -130,7 +130,7 @@ def test_the_proof_has_the_baseline_twice(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(prove, "ROUNDS", 10)
     baseline = prove.Cost(start_s=4.0, turn_s=0.2, test_s=10.0)
     finalist = prove.Cost(start_s=1.0, turn_s=0.05, test_s=3.0)
-    rounds = 10 * ((2 * 4.0 + 1.0) / 2 + 12 * (2 * 0.2 + 0.05))
+    rounds = 10 * ((2 * 4.0 + 1.0) / 2 + 12 * (2 * 0.2 + 0.05))  # slow models: 12 slots, not 40
     assert prove.proof_s([baseline, finalist]) == pytest.approx(10.0 + 3.0 + rounds)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Rehearsal",
     "TurnSettings",
     "Turns",
+    "fitting_slots",
     "log_ratios",
     "rehearse",
     "rounds",
@@ -167,11 +168,27 @@ def rounds(
 
 
 def duel(baseline: Child, candidate: Child, name: str, settings: TurnSettings) -> Comparison:
-    """One round between two children that are already loaded and warm."""
-    order = _abba(np.random.default_rng(settings.seed), settings.slots, 2)
+    """One round between two children that are already loaded and warm; slow ones get fewer than `settings.slots`.
+
+    A first pass over both is not kept: it tells how long one takes.
+    """
+    children = [baseline, candidate]
+    began = time.perf_counter()
+    _slot(children, settings, np.arange(2, dtype=np.int32))
+    slots = fitting_slots(time.perf_counter() - began, settings.slots)
+    order = _abba(np.random.default_rng(settings.seed), slots, 2)
     before = moment()
-    times = _play([baseline, candidate], settings, order)
+    times = _play(children, settings, order)
     return _comparison(("baseline", name), settings, [times], order[None], disturbances(before, moment()))
+
+
+def fitting_slots(pass_s: float, most: int) -> int:
+    """An even number of slots, `most` where all arms pass in milliseconds; slow ones get as many as fill 1.6 s, and 12 at least.
+
+    >>> [fitting_slots(s, 40) for s in (0.02, 0.1, 1.0)]
+    [40, 16, 12]
+    """
+    return min(most, max(12, int(1.6 / pass_s) // 2 * 2))
 
 
 def make_ready(child: Child, folder: Path, inputs: Path, settings: TurnSettings) -> None:

@@ -17,7 +17,7 @@ from steelyard import __version__
 from steelyard.errors import InvalidInput, WorkerFailed
 from steelyard.measure.arms import Arm
 from steelyard.measure.process import Limits
-from steelyard.measure.turns import ArmFailed, Rehearsal, TurnSettings, log_ratios, rehearse, rounds
+from steelyard.measure.turns import ArmFailed, Rehearsal, TurnSettings, fitting_slots, log_ratios, rehearse, rounds
 from steelyard.pipeline.job import Progress, share_done, silent
 from steelyard.pipeline.quality import qualities, settled, time_level
 from steelyard.pipeline.sides import Kind, Side, callable_side, command_side, model_sides, short_names
@@ -197,7 +197,8 @@ def _shortened(request: Request) -> tuple[str, str]:
 
 def _slots(request: Request, start_s: float, turn_s: float) -> int:
     """An even number of turns: as long as the processes take to start, but so that ten rounds fit the budget."""
-    wanted = max(SLOTS[request.kind], round(start_s / turn_s)) if request.kind != "commands" else SLOTS["commands"]
+    least = fitting_slots(turn_s, SLOTS[request.kind])
+    wanted = SLOTS["commands"] if request.kind == "commands" else max(least, round(start_s / turn_s))
     room = int((0.7 * request.budget_s / FIRST - start_s) / turn_s)
     slots = int(np.clip(min(wanted, room), 2, MOST_SLOTS))
     return slots - slots % 2

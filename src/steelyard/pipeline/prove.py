@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.errors import SteelyardError, StorageFull, WorkerFailed
-from steelyard.measure.turns import ArmFailed, Turns, TurnSettings, log_ratios, take_turns
+from steelyard.measure.turns import ArmFailed, Turns, TurnSettings, fitting_slots, log_ratios, take_turns
 from steelyard.measure.weigh import predict_split
 from steelyard.pipeline.job import Progress, share_done
 from steelyard.records import (
@@ -33,7 +33,8 @@ from steelyard.verify.judge import Case, control_ratio, judge, point
 __all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "promises", "promising", "proof_s", "prove"]
 
 FINALISTS = 2
-ROUNDS, SLOTS, MOST_SLOTS = 10, 40, 200  # at the least, at the most
+ROUNDS = 10
+SLOTS, MOST_SLOTS = 40, 200  # of fast models, at the least and at the most
 TIE, TIE_ROUNDS, TIE_ARMS = 1.1, 3, 4  # within this factor of the last finalist: so many rounds, of at most so many
 TURN_S = 0.010  # one turn of a fast model, with the rest before it
 _PROCESS_S = 0.5  # a fresh process before it loads anything
@@ -130,7 +131,8 @@ def proof_s(arms: Sequence[Cost]) -> float:
 
 def _rounds_s(arms: Sequence[Cost], rounds: int) -> float:
     """Processes start side by side, so that two cores halve the time at best; turns are taken one by one."""
-    return rounds * sum(arm.start_s / 2 + SLOTS * arm.turn_s for arm in arms)
+    pass_s = sum(arm.turn_s for arm in arms)
+    return rounds * (sum(arm.start_s for arm in arms) / 2 + fitting_slots(pass_s, SLOTS) * pass_s)
 
 
 def _values(measured: Measurement, quantity: str, **conditions: float) -> list[float]:
@@ -151,7 +153,8 @@ def _untied(
     if len(tied) <= FINALISTS or room_s < _rounds_s(costs, TIE_ROUNDS):
         return list(passing[:FINALISTS])
     progress(f"breaking a tie between {len(tied)} candidates", None)
-    turns = _in_turns(shop, {"baseline": shop.baseline}, tied, TurnSettings(rounds=TIE_ROUNDS, slots=SLOTS))
+    slots = fitting_slots(sum(cost.turn_s for cost in costs), SLOTS)
+    turns = _in_turns(shop, {"baseline": shop.baseline}, tied, TurnSettings(rounds=TIE_ROUNDS, slots=slots))
     means = [float(log_ratios(turns.comparison, arm).mean()) for arm in range(1, len(tied) + 1)]
     return [tied[place] for place in np.argsort(means)[:FINALISTS]]
 
@@ -260,5 +263,6 @@ def _renewed(measured: Measurement, newer: Sequence[Sample | Unavailable]) -> Me
 def _turn_settings(arms: float, left_s: float) -> TurnSettings:
     """At least ten rounds; where the budget has more, longer ones. A slow model counts for several `arms`."""
     per_round = left_s / ROUNDS
-    slots = int(np.clip(0.5 * per_round / (arms * TURN_S), SLOTS, MOST_SLOTS))
+    pass_s = arms * TURN_S
+    slots = int(np.clip(0.5 * per_round / pass_s, fitting_slots(pass_s, SLOTS), MOST_SLOTS))
     return TurnSettings(rounds=ROUNDS, slots=slots - slots % 2)

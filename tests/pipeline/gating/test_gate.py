@@ -351,7 +351,7 @@ def test_two_real_models_in_real_processes(
     assert report.verdicts[1].estimate is not None
     assert report.verdicts[1].estimate.value == 0
     assert report.stages[0].comparison is not None
-    assert report.stages[0].comparison.seconds.shape == (2, 12, 3)
+    assert report.stages[0].comparison.seconds.shape == (2, 40, 3)
     assert "stage 1: taking turns, round 2 of 2" in told
     saved = api.save_baseline(two[0], tmp_path / "main.json", data="digits", budget="1s")
     later = api.gate(saved, two[1], require=["accuracy drop <= 5%", "macro_f1 drop <= 20%"], data="digits")

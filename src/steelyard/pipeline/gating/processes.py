@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.measure.process import Limits
-from steelyard.measure.turns import Turns, TurnSettings, take_turns
+from steelyard.measure.turns import Turns, TurnSettings, fitting_slots, take_turns
 from steelyard.measure.weigh import WeighSettings, weigh
 from steelyard.pipeline.gating.sides import Contender
 from steelyard.pipeline.job import Progress
@@ -79,7 +79,8 @@ def turns_of(
 def turn_settings(arms: Sequence[Cost], seconds: float, seed: int) -> TurnSettings:
     """Ten rounds, with as many slots as the time has room for; a slow model takes longer than it was given."""
     round_s = seconds / ROUNDS - sum(arm.start_s for arm in arms) / 2
-    slots = int(np.clip(round_s / sum(arm.turn_s for arm in arms), SLOTS, MOST_SLOTS))
+    pass_s = sum(arm.turn_s for arm in arms)
+    slots = int(np.clip(round_s / pass_s, fitting_slots(pass_s, SLOTS), MOST_SLOTS))
     return TurnSettings(rounds=ROUNDS, slots=slots - slots % 2, seed=seed)
 
 
