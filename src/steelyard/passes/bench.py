@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steelyard.errors import CannotApply
+from steelyard.errors import CannotApply, InvalidInput
 from steelyard.records import Contract
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.contract import prepare
 from steelyard.subject.engines import load_runner
 from steelyard.subject.splits import Split, read_split
 
-__all__ = ["Bench", "Built"]
+__all__ = ["Bench", "Built", "check_recovery"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,3 +86,11 @@ class Built:
     artifact: Artifact
     outputs: NDArray[Any]
     tolerance: float
+
+
+def check_recovery(technique: str, epochs: float, lr: float, distil: float) -> None:
+    """Raise `InvalidInput` for options that no recovery could follow."""
+    if epochs < 0 or not lr > 0 or not 0 <= distil <= 1:
+        raise InvalidInput(
+            f"{technique}: epochs must be 0 or more, lr above 0 and distil 0 to 1; got {epochs}, {lr} and {distil}"
+        )

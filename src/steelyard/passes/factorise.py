@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from steelyard.errors import CannotApply, InvalidInput
-from steelyard.passes.bench import Bench, Built
+from steelyard.passes.bench import Bench, Built, check_recovery
 from steelyard.subject.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -40,11 +40,7 @@ class Factorise:
             raise InvalidInput(
                 f"factorise: energy and rank must be above 0 and at most 1, got {self.energy} and {self.rank}"
             )
-        if self.epochs < 0 or not self.lr > 0 or not 0 <= self.distil <= 1:
-            raise InvalidInput(
-                "factorise: epochs must be 0 or more, lr above 0 and distil 0 to 1; "
-                f"got {self.epochs}, {self.lr} and {self.distil}"
-            )
+        check_recovery("factorise", self.epochs, self.lr, self.distil)
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the factorised and recovered program."""

@@ -25,7 +25,7 @@ from steelyard.training.loop import fit
 from steelyard.training.objectives import Loss, Objective, cross_entropy, distilled, supervised
 from steelyard.training.recipe import Amp, Recipe
 
-__all__ = ["Recovery", "check_recovery", "masks_held", "recover", "training_loss"]
+__all__ = ["Recovery", "masks_held", "recover", "training_loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,6 @@ class Recovery:
     temperature: float = 2.0
     batch: int = 64
     seed: int = 0
-
-
-def check_recovery(epochs: float, lr: float, distil: float) -> None:
-    """Raise `InvalidInput` for options that no recovery could follow."""
-    if epochs < 0 or not lr > 0 or not 0 <= distil <= 1:
-        raise InvalidInput(f"epochs must be 0 or more, lr above 0 and distil 0 to 1; got {epochs}, {lr} and {distil}")
 
 
 def recover(

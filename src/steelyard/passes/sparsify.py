@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from steelyard.errors import CannotApply, InvalidInput
-from steelyard.passes.bench import Bench, Built
+from steelyard.passes.bench import Bench, Built, check_recovery
 from steelyard.subject.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ class Sparsify:
                 "sparsify: pattern must be global or 2:4, ratio above 0 and below 1, steps 1 or more; "
                 f"got {self.pattern!r}, {self.ratio} and {self.steps}"
             )
-        if self.epochs < 0 or not self.lr > 0 or not 0 <= self.distil <= 1:
-            raise InvalidInput(
-                "sparsify: epochs must be 0 or more, lr above 0 and distil 0 to 1; "
-                f"got {self.epochs}, {self.lr} and {self.distil}"
-            )
+        check_recovery("sparsify", self.epochs, self.lr, self.distil)
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the sparse and recovered program."""

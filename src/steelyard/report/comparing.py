@@ -9,13 +9,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from steelyard.records import SCHEMA, Compared, Comparison, Difference, Estimate, Sample, Unavailable
-from steelyard.report import numbers
+from steelyard.report import derive, numbers
 from steelyard.stats.paired import log_ratio_interval, sign_flip_interval
 
 __all__ = ["compared_json", "compared_rows", "compared_table", "flag_lines", "typical", "verdict_line", "verdict_notes"]
@@ -165,7 +164,7 @@ def _detectable(found: Compared) -> str:
 
 def _beside(found: Compared, comparison: Comparison) -> list[str]:
     """Fixed-n intervals, which do not decide, and the control."""
-    readings = _log_ratios(comparison, 1)
+    readings = derive.arm_logs(comparison, 1)
     if len(readings) < 2:
         return []
     t, flips = log_ratio_interval(readings, found.level), sign_flip_interval(readings, found.level)
@@ -185,11 +184,6 @@ def _beside(found: Compared, comparison: Comparison) -> list[str]:
 
 def _span(found: tuple[float, float, float]) -> str:
     return "no bound" if math.isinf(found[2]) else f"{_percent(found[1])} to {_percent(found[2])}"
-
-
-def _log_ratios(comparison: Comparison, arm: int) -> NDArray[np.float64]:
-    slots = np.log(comparison.seconds[:, :, arm] / comparison.seconds[:, :, 0])
-    return np.asarray(np.median(slots, axis=1), dtype=np.float64)
 
 
 def flag_lines(found: Compared) -> list[str]:
@@ -241,11 +235,11 @@ def compared_json(found: Compared) -> dict[str, Any]:
         "machine": {"fingerprint": found.environment.machine, "cpu": found.environment.cpu, "cores": found.environment.cores},
     }  # fmt: skip
     if comparison is not None:
-        readings = _log_ratios(comparison, 1)
+        readings = derive.arm_logs(comparison, 1)
         document |= {
             "arms": list(comparison.arms),
             "log_ratios": readings.tolist(),
-            "control_log_ratios": _log_ratios(comparison, 2).tolist(),
+            "control_log_ratios": derive.arm_logs(comparison, 2).tolist(),
             "seconds": comparison.seconds.tolist(),
             "ended_s": None if comparison.ended_s is None else comparison.ended_s.tolist(),
             "flags": list(comparison.flags),
