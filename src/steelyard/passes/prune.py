@@ -218,7 +218,7 @@ def _gradients(module: nn.Module, shape: Shape, source: Artifact, bench: Bench) 
     from steelyard.passes.recover import training_loss
     from steelyard.subject.load import load_subject
     from steelyard.subject.splits import read_split
-    from steelyard.training.examples import Examples, in_order
+    from steelyard.trainer.examples import Examples, in_order
 
     assert bench.data is not None
     examples = Examples.of(read_split(bench.data, "calibration"), source.contract)

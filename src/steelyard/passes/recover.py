@@ -19,11 +19,11 @@ from steelyard.records import Contract
 from steelyard.subject.load import load_subject
 from steelyard.subject.splits import Splits
 from steelyard.subject.subject import Subject
-from steelyard.training.examples import Examples
-from steelyard.training.history import History
-from steelyard.training.loop import fit
-from steelyard.training.objectives import Loss, Objective, cross_entropy, distilled, supervised
-from steelyard.training.recipe import Amp, Recipe
+from steelyard.trainer.examples import Examples
+from steelyard.trainer.history import History
+from steelyard.trainer.loop import fit
+from steelyard.trainer.objectives import Loss, Objective, cross_entropy, distilled, supervised
+from steelyard.trainer.recipe import Amp, Recipe
 
 __all__ = ["Recovery", "masks_held", "recover", "training_loss"]
 

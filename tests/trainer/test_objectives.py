@@ -10,9 +10,9 @@ from torch import nn
 
 from steelyard.errors import CannotApply, InvalidInput
 from steelyard.records import Contract
-from steelyard.training.examples import Batch, Examples
-from steelyard.training.loop import fit
-from steelyard.training.objectives import (
+from steelyard.trainer.examples import Batch, Examples
+from steelyard.trainer.loop import fit
+from steelyard.trainer.objectives import (
     FeatureDistillation,
     attention_map,
     attention_transfer,
@@ -22,7 +22,7 @@ from steelyard.training.objectives import (
     soft_targets,
     supervised,
 )
-from steelyard.training.recipe import Recipe
+from steelyard.trainer.recipe import Recipe
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.standard_normal((6, 5)), 2 * RNG.standard_normal((6, 5))

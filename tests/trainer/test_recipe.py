@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from steelyard.errors import InvalidInput
-from steelyard.training.recipe import Recipe, rate
+from steelyard.trainer.recipe import Recipe, rate
 
 STEPS, PER_EPOCH = 60, 6
 

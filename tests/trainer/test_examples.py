@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from steelyard.records import Contract
 from steelyard.subject.splits import Split
-from steelyard.training.examples import Examples, in_order, shuffled
+from steelyard.trainer.examples import Examples, in_order, shuffled
 
 CONTRACT = Contract(shape=(3,), layout="F", scale=0.5, labels=("a", "b"))
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from steelyard.errors import CannotApply, InvalidInput
-from steelyard.training.examples import Batch
+from steelyard.trainer.examples import Batch
 
 __all__ = [
     "FeatureDistillation",

@@ -21,10 +21,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from steelyard.errors import InvalidInput, MissingExtra
-from steelyard.training.examples import Batch, Examples, in_order, shuffled
-from steelyard.training.history import Ended, History
-from steelyard.training.objectives import Objective, cross_entropy, supervised
-from steelyard.training.recipe import Recipe, rate
+from steelyard.trainer.examples import Batch, Examples, in_order, shuffled
+from steelyard.trainer.history import Ended, History
+from steelyard.trainer.objectives import Objective, cross_entropy, supervised
+from steelyard.trainer.recipe import Recipe, rate
 
 __all__ = ["Augment", "Score", "fit", "right", "score_of"]
 

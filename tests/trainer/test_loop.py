@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from steelyard.errors import InvalidInput
 from steelyard.records import Contract
 from steelyard.subject.data import digits
-from steelyard.training.examples import Batch, Examples, shuffled
-from steelyard.training.loop import fit, right, score_of
-from steelyard.training.recipe import Recipe
+from steelyard.trainer.examples import Batch, Examples, shuffled
+from steelyard.trainer.loop import fit, right, score_of
+from steelyard.trainer.recipe import Recipe
 
 CONTRACT = Contract(shape=(1, 8, 8), scale=1 / 255, mean=(0.3,), std=(0.35,), labels=tuple("0123456789"))
 
