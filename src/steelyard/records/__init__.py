@@ -40,6 +40,7 @@ from steelyard.records.profiles import EnergyCalibration, GridFactor, LayerTime,
 from steelyard.records.readings import Environment, Estimate, Measurement, Predictions, Sample, Unavailable
 from steelyard.records.runs import Comparison, Outcome, Run, RunRecords, Trial, Verification
 from steelyard.records.studied import Contract, Floats, Overlap, Scalar, SubjectSpec, Task
+from steelyard.records.training import Ended, RateSearch, TrainingRun, Unread
 
 __all__ = [
     "SCHEMA",
@@ -53,6 +54,7 @@ __all__ = [
     "Corrupted",
     "Curve",
     "Difference",
+    "Ended",
     "EnergyCalibration",
     "Environment",
     "Estimate",
@@ -76,6 +78,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Profiled",
+    "RateSearch",
     "Refusal",
     "Requirement",
     "Run",
@@ -93,8 +96,10 @@ __all__ = [
     "Task",
     "Temperature",
     "Threshold",
+    "TrainingRun",
     "Trial",
     "Unavailable",
+    "Unread",
     "Verdict",
     "Verification",
     "decode",
