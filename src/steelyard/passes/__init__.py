@@ -26,13 +26,38 @@ from steelyard.passes.sparsify import Sparsify
 from steelyard.records import Step
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["PASSES", "Pass", "to_pass", "trains"]
+__all__ = ["KINDS", "PASSES", "Pass", "to_pass", "trains"]
+
+KINDS: Mapping[str, int] = {
+    "distill": 0,
+    "low-rank": 1,
+    "prune": 2,
+    "sparse": 3,
+    "fold": 4,
+    "engine": 5,
+    "layout": 6,
+    "bf16": 7,
+    "fp16": 7,
+    "int8": 7,
+    "weight-only": 7,
+    "compile": 8,
+}
+"""The words of ``--techniques``, by their place in a chain: places rise from step to step, so that each kind comes at most
+once, what trains comes before what exports, and one change of numbers (place 7) is the last but for compiling."""
 
 
 class Pass(Protocol):
-    """A technique and its options. One that trains says so in a class variable ``trains``, for its minutes to be counted."""
+    """A technique and its options; what a plan may hold is read from the class variables.
+
+    Beside those below, one that trains says so in ``trains``, for its minutes to be counted, and one that has options
+    for the search to vary lists them in ``choices: ClassVar[Mapping[str, tuple[Scalar, ...]]]``, the default first. A
+    combination that the constructor refuses with `InvalidInput` is not of the space, and a value that is itself a word of
+    `KINDS`, such as ``precision="bf16"``, counts as that kind too.
+    """
 
     takes: ClassVar[frozenset[str]]  # engines whose artifacts it can start from
+    gives: ClassVar[str]  # the engine of what it makes; "" where that is the one it took; "final": nothing may follow
+    kind: ClassVar[str]  # a word of `KINDS`
 
     def apply(self, source: Artifact, bench: Bench, /) -> Built:
         """Write the new artifact into ``bench.folder``. Raises `CannotApply` where the technique does not fit."""

@@ -16,6 +16,8 @@ class Bf16:
     """Weights and activations in bfloat16 (8 bits of exponent, 7 of fraction); inputs and outputs stay float32."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "torch"
+    kind: ClassVar[str] = "bf16"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the program in bfloat16."""

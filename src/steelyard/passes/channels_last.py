@@ -17,6 +17,8 @@ class ChannelsLast:
     """Weights and inputs in ``torch.channels_last`` memory format. Exact up to the order of summation."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "torch"
+    kind: ClassVar[str] = "layout"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the program in the new layout."""

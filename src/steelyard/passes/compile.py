@@ -17,6 +17,8 @@ class Compile:
     """Compile with Inductor at load time. Needs a C++ compiler where the model runs; the first load is slow."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "final"
+    kind: ClassVar[str] = "compile"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the program, marked to be compiled, and compile it once so that later loads find the cache warm."""

@@ -16,6 +16,8 @@ class Export:
     """`torch.export` to a .pt2; no technique of its own, but the way to deploy the baseline unchanged."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager"})
+    gives: ClassVar[str] = "final"
+    kind: ClassVar[str] = "engine"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the program."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from steelyard.errors import CannotApply, InvalidInput
 from steelyard.passes.bench import Bench, Built, check_recovery
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ class Factorise:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "torch"
+    kind: ClassVar[str] = "low-rank"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"energy": (0.9, 0.8)}
     trains: ClassVar[bool] = True
     energy: float = 0.9
     rank: float | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from steelyard.errors import MissingExtra
 from steelyard.passes.bench import Bench, Built
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import load_runner
 
@@ -24,6 +26,9 @@ class NncfInt8:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"openvino"})
+    gives: ClassVar[str] = ""
+    kind: ClassVar[str] = "int8"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"preset": ("performance", "mixed")}
     preset: Literal["performance", "mixed"] = "performance"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:

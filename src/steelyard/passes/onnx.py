@@ -21,6 +21,8 @@ class Onnx:
     """Export to ONNX in float32 with an open batch axis."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "onnxruntime"
+    kind: ClassVar[str] = "engine"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write ``model.onnx``."""

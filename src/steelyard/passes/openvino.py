@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from steelyard.errors import CannotApply, MissingExtra
 from steelyard.passes.bench import Bench, Built
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import load_runner
 
@@ -19,6 +21,9 @@ class OpenVino:
     """Convert to OpenVINO IR, computing in ``f32`` or ``bf16``; weights are stored in float32 either way."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch", "onnxruntime", "openvino"})
+    gives: ClassVar[str] = "openvino"
+    kind: ClassVar[str] = "engine"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"precision": ("f32", "bf16")}
     precision: Literal["f32", "bf16"] = "f32"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra
 from steelyard.passes.bench import Bench, Built
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -38,6 +40,13 @@ class Prune:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "torch"
+    kind: ClassVar[str] = "prune"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
+        "macs": (0.5, 0.25),
+        "importance": ("l2", "taylor"),
+        "scope": ("local", "global"),
+    }
     trains: ClassVar[bool] = True
     macs: float = 0.5
     ratio: float | None = None

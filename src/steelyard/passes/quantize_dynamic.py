@@ -21,6 +21,8 @@ class QuantizeDynamic:
     """Matrix products in INT8 without calibration; for models of linear layers and attention."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"onnxruntime"})
+    gives: ClassVar[str] = ""
+    kind: ClassVar[str] = "int8"
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the quantised ``model.onnx``."""

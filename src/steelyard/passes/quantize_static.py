@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from steelyard.errors import CannotApply, MissingExtra
 from steelyard.passes.bench import Bench, Built
 from steelyard.probe.host import environment
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import load_runner
 
@@ -28,6 +29,9 @@ class QuantizeStatic:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"onnxruntime"})
+    gives: ClassVar[str] = ""
+    kind: ClassVar[str] = "int8"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"per_channel": (True, False)}
     per_channel: bool = True
 
     def apply(self, source: Artifact, bench: Bench) -> Built:

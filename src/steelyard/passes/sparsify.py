@@ -30,6 +30,8 @@ class Sparsify:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"eager", "torch"})
+    gives: ClassVar[str] = "torch"
+    kind: ClassVar[str] = "sparse"
     trains: ClassVar[bool] = True
     ratio: float = 0.5
     pattern: Literal["global", "2:4"] = "global"
