@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import steelyard
 import tiny_models
 from steelyard import api
+from steelyard.api.words import run_folder
 from steelyard.errors import InvalidInput
 from steelyard.pipeline import begin
 from steelyard.records import Sample
@@ -57,9 +58,9 @@ def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int
     ],
 )
 def test_a_run_without_a_name_gets_the_subjects(source: str | Path, folder: str) -> None:
-    assert api._folder(source, None, "") == Path(folder)
-    assert api._folder(source, None, "-benchmark") == Path(f"{folder}-benchmark")
-    assert api._folder(source, "here", "") == Path("here")
+    assert run_folder(source, None, "") == Path(folder)
+    assert run_folder(source, None, "-benchmark") == Path(f"{folder}-benchmark")
+    assert run_folder(source, "here", "") == Path("here")
 
 
 @pytest.mark.parametrize("batches", [(), (0,), (1, -2)])

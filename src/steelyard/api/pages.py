@@ -1,0 +1,110 @@
+"""Reports written from records: of a folder again, of several side by side, and their charts as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from steelyard.api.results import Compared, Drawn, Evaluated, Result
+from steelyard.errors import InvalidInput
+from steelyard.records import Compared as ComparedRecord
+from steelyard.records import Evaluation, GateReport, Suite
+
+__all__ = [
+    "compared_page",
+    "gate_page",
+    "page_of_its_own",
+    "render_report",
+    "save_figures",
+    "side_by_side",
+    "suite_page",
+]
+
+
+def render_report(folder: str | Path) -> Result | Evaluated | Compared | Drawn:
+    """Render a run folder's report again, from its records alone; the folder may be a comparison's, a gate's or a suite's too."""
+    from steelyard.pipeline.render import write_report
+    from steelyard.store import kind_of, read_compared, read_evaluations, read_records
+
+    path = Path(folder)
+    kind = kind_of(path)
+    if kind is ComparedRecord:
+        return compared_page(path, read_compared(path))
+    if kind is GateReport:
+        return gate_page(path)
+    if kind is Suite:
+        return suite_page(path)
+    if kind is Evaluation:
+        from steelyard.pipeline.evaluation.evaluate import write_evaluation
+
+        evaluation = read_evaluations(path)[-1]
+        write_evaluation(path, evaluation)
+        return Evaluated(folder=path, evaluation=evaluation)
+    records = read_records(path)
+    write_report(path, records)
+    return Result(folder=path, records=records)
+
+
+def side_by_side(
+    folders: Iterable[str | Path], *, out: str | Path = "runs/side-by-side", allow_unlike_machines: bool = False
+) -> Drawn:
+    """One page over the models of several run folders: latency, throughput, memory, energy, roofline, and all axes at once."""
+    from steelyard.pipeline.beside import read_beside
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.beside import CHARTS, render_beside
+
+    page = page_of_its_own(Path(out))
+    models = read_beside(tuple(map(Path, folders)), allow_unlike_machines=allow_unlike_machines)
+    write_page(page, render_beside(models))
+    return Drawn(report=page, charts={name: draw(models) for name, draw in CHARTS.items()})
+
+
+def save_figures(result: Result | Compared | Drawn) -> tuple[Path, ...]:
+    """Every chart of a report that is there, as PNG, SVG and PDF in ``figures`` of its folder."""
+    from steelyard.report import charts, comparing_charts, drawing
+
+    folder = result.folder / "figures"
+    if isinstance(result, Compared):
+        drawn = ((name, draw(result.compared)) for name, draw in comparing_charts.CHARTS.items())
+        return drawing.save(drawn, folder)
+    if isinstance(result, Drawn):
+        return drawing.save(result.charts.items(), folder)
+    return charts.save_figures(result.records, folder)
+
+
+def compared_page(folder: Path, found: ComparedRecord) -> Compared:
+    """The comparison, its page written from its record."""
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.comparing_page import render_compared
+
+    write_page(folder / "report.html", render_compared(found))
+    return Compared(folder=folder, compared=found)
+
+
+def gate_page(folder: Path) -> Drawn:
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.gating_page import CHARTS, render_gate
+    from steelyard.store import read_gates
+
+    reports = read_gates(folder)
+    page = write_page(folder / "gate.html", render_gate(reports))
+    return Drawn(report=page, charts={name: draw(reports[-1]) for name, draw in CHARTS.items()})
+
+
+def suite_page(folder: Path) -> Drawn:
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.suites_page import render_suite, suite_charts
+    from steelyard.store import read_suite
+
+    suite, cells = read_suite(folder)
+    page = write_page(folder / "report.html", render_suite(suite, cells))
+    return Drawn(report=page, charts=suite_charts(cells))
+
+
+def page_of_its_own(folder: Path) -> Path:
+    """``report.html`` of a folder that holds no run, whose own page it would replace."""
+    from steelyard.store import kind_of
+
+    if kind_of(folder) is not None:
+        raise InvalidInput(f"{folder} holds a run, which has its own report.html: give another --out")
+    return folder / "report.html"
