@@ -53,7 +53,12 @@ class Encoded:
         return len(self.texts)
 
     def __getitem__(self, index: Any, /) -> NDArray[Any]:
-        wanted = [self.texts[i] for i in np.atleast_1d(np.arange(len(self))[index])]
+        return self.rows([self.texts[i] for i in np.atleast_1d(np.arange(len(self))[index])])
+
+    def rows(self, wanted: Sequence[str]) -> NDArray[Any]:
+        """These texts, encoded: they need not be of the split."""
+        if not wanted:  # an encode need not know what to make of nothing
+            return self.rows(self.texts[:1])[:0]
         try:
             rows = np.asarray(self.encode(wanted))
         except SteelyardError:

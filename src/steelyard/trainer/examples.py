@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from steelyard.records import Contract
 from steelyard.subject.contract import prepare
-from steelyard.subject.splits import Rows, Split
+from steelyard.subject.splits import Encoded, Rows, Split
 
-__all__ = ["Batch", "Examples", "in_order", "shuffled"]
+__all__ = ["Batch", "Examples", "Rewrite", "in_order", "shuffled"]
 
 Index = NDArray[np.int64]
+Rewrite = Callable[[Sequence[str], Index, int], Sequence[str]]  # texts, their positions, the epoch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,7 @@ class Batch:
     labels: torch.Tensor
     teacher: torch.Tensor | None
     index: Index  # positions in the set
+    epoch: int = 0  # counted from 0: what augmentation draws belongs to an example and its epoch
 
     def __len__(self) -> int:
         return len(self.index)
@@ -36,17 +38,21 @@ class Batch:
         layout = torch.channels_last if channels_last and self.inputs.ndim == 4 else torch.preserve_format
         inputs = self.inputs.to(device, memory_format=layout)
         teacher = None if self.teacher is None else self.teacher.to(device)
-        return Batch(inputs, self.labels.to(device), teacher, self.index)
+        return Batch(inputs, self.labels.to(device), teacher, self.index, self.epoch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Raw rows with what makes inputs of them. ``teacher`` has a row of outputs for each."""
+    """Raw rows with what makes inputs of them. ``teacher`` has a row of outputs for each.
+
+    ``rewrite``, for texts that are encoded when asked for, changes them before that.
+    """
 
     raw: Rows
     labels: NDArray[Any]
     contract: Contract
     teacher: Rows | None = None
+    rewrite: Rewrite | None = None
 
     @classmethod
     def of(cls, split: Split, contract: Contract, teacher: Rows | None = None) -> Examples:
@@ -56,14 +62,19 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: Index) -> Batch:
-        """The examples at these positions. Only they are read."""
-        inputs = prepare(self.contract, np.asarray(self.raw[index]))
+    def batch(self, index: Index, epoch: int = 0) -> Batch:
+        """The examples at these positions, as they are in this epoch. Only they are read."""
+        inputs = prepare(self.contract, self._rows(index, epoch))
         labels = torch.from_numpy(np.asarray(self.labels[index]))
         if not labels.is_floating_point():
             labels = labels.long()
         teacher = None if self.teacher is None else torch.from_numpy(np.array(self.teacher[index], dtype=np.float32))
-        return Batch(torch.from_numpy(inputs), labels, teacher, index)
+        return Batch(torch.from_numpy(inputs), labels, teacher, index, epoch)
+
+    def _rows(self, index: Index, epoch: int) -> NDArray[Any]:
+        if self.rewrite is None or not isinstance(self.raw, Encoded):
+            return np.asarray(self.raw[index])
+        return self.raw.rows(self.rewrite([self.raw.texts[i] for i in index], index, epoch))
 
 
 def shuffled(count: int, size: int, seed: int, epoch: int) -> list[Index]:

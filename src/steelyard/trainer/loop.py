@@ -157,11 +157,11 @@ class _Training:
             ended = self._over()
             if ended is not None:
                 return ended
-            self._step(order[start : start + self._recipe.accumulation])
+            self._step(order[start : start + self._recipe.accumulation], epoch)
             tell(len(self._rows), self._share())
         return self._over()
 
-    def _step(self, group: Sequence[NDArray[np.int64]]) -> None:
+    def _step(self, group: Sequence[NDArray[np.int64]], epoch: int) -> None:
         """One step of the optimiser on the mean over all examples of its batches.
 
         Accelerate's own accumulation takes the mean of the batches' means, which is another number where they differ in
@@ -175,7 +175,7 @@ class _Training:
         loss, waited = 0.0, 0.0
         for index in group:
             before = self._clock()
-            batch = self._made(index)
+            batch = self._made(index, epoch)
             waited += self._clock() - before
             loss += self._backward(batch, len(index) / examples, last=index is group[-1])
         if self._recipe.clip_norm is not None:
@@ -186,8 +186,8 @@ class _Training:
             self._average.update_parameters(self._model)
         self._rows.append((loss, self._recipe.lr * factor, self._clock() - began, waited, examples))
 
-    def _made(self, index: NDArray[np.int64]) -> Batch:
-        batch = self._data.batch(index).to(self._accelerator.device, channels_last=self._recipe.channels_last)
+    def _made(self, index: NDArray[np.int64], epoch: int) -> Batch:
+        batch = self._data.batch(index, epoch).to(self._accelerator.device, channels_last=self._recipe.channels_last)
         return batch if self._augment is None else self._augment(batch)
 
     def _backward(self, batch: Batch, share: float, *, last: bool) -> float:
