@@ -35,12 +35,13 @@ from steelyard.records.gates import (
     SuiteCell,
     SuiteChange,
 )
+from steelyard.records.ledger import Ledger, LedgerCell, LedgerEnd, LedgerRow, LedgerTurns, Technique
 from steelyard.records.plans import Ceiling, Finding, Plan, Prediction, Refusal, Requirement, Step, Verdict
 from steelyard.records.profiles import EnergyCalibration, GridFactor, LayerTime, Profiled
 from steelyard.records.readings import Environment, Estimate, Measurement, Predictions, Sample, Unavailable
 from steelyard.records.runs import Comparison, Outcome, Run, RunRecords, Trial, Verification
 from steelyard.records.studied import Contract, Floats, Overlap, Scalar, SubjectSpec, Task
-from steelyard.records.training import Ended, RateSearch, TrainingRun, Unread
+from steelyard.records.training import Ended, RateSearch, TrainingRun, Unread, Watched
 
 __all__ = [
     "SCHEMA",
@@ -69,6 +70,11 @@ __all__ = [
     "GateStage",
     "GridFactor",
     "LayerTime",
+    "Ledger",
+    "LedgerCell",
+    "LedgerEnd",
+    "LedgerRow",
+    "LedgerTurns",
     "Measurement",
     "MetricInfo",
     "Objective",
@@ -94,6 +100,7 @@ __all__ = [
     "SuiteCell",
     "SuiteChange",
     "Task",
+    "Technique",
     "Temperature",
     "Threshold",
     "TrainingRun",
@@ -102,6 +109,7 @@ __all__ = [
     "Unread",
     "Verdict",
     "Verification",
+    "Watched",
     "decode",
     "encode",
 ]

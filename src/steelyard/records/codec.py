@@ -13,13 +13,24 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from steelyard.errors import InvalidInput, SchemaTooNew
-from steelyard.records import comparisons, evaluations, gates, plans, profiles, readings, runs, studied, training
+from steelyard.records import (
+    comparisons,
+    evaluations,
+    gates,
+    ledger,
+    plans,
+    profiles,
+    readings,
+    runs,
+    studied,
+    training,
+)
 
 __all__ = ["SCHEMA", "decode", "encode"]
 
 SCHEMA = 2
 
-_HOMES = (studied, readings, plans, profiles, runs, evaluations, gates, comparisons, training)
+_HOMES = (studied, readings, plans, profiles, runs, evaluations, gates, comparisons, training, ledger)
 _TYPES: dict[str, type] = {
     cls.__name__: cls
     for home in _HOMES
