@@ -22,7 +22,10 @@ Rewrite = Callable[[Sequence[str], Index, int], Sequence[str]]  # texts, their p
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Inputs ``(n, *contract.shape)``, labels ``(n,)``, and the teacher's outputs ``(n, classes)`` where there is one."""
+    """Inputs ``(n, *contract.shape)``, labels ``(n,)``, and the teacher's outputs ``(n, classes)`` where there is one.
+
+    Labels are class indices, or the shares of the classes ``(n, classes)`` where an augmentation mixed examples.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor
