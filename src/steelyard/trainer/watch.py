@@ -21,7 +21,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,8 @@ class Watch(Protocol):
         """The stretch in which the loop does this."""
         ...
 
-    def step(self, *, examples: int, loss: float, lr: float) -> None:
-        """A step of the optimiser is over; `loss` is the mean over its examples."""
+    def step(self, *, examples: int, loss: SupportsFloat, lr: float) -> None:
+        """A step of the optimiser is over; `loss` is the mean over its examples, a detached tensor if that saves waiting."""
         ...
 
     def epoch(self, index: int, scores: Mapping[str, float]) -> None:
@@ -80,7 +80,7 @@ class Unwatched:
         """Nothing."""
         return _NOTHING
 
-    def step(self, *, examples: int, loss: float, lr: float) -> None:
+    def step(self, *, examples: int, loss: SupportsFloat, lr: float) -> None:
         """Nothing."""
 
     def epoch(self, index: int, scores: Mapping[str, float]) -> None:
@@ -103,7 +103,9 @@ class StepWatch:
         self._below: list[int] = []
         self._spent = [0.0] * (_OUTSIDE + 1)
         self._at, self._since = _OUTSIDE, clock()
-        self._rows = array("d")  # PHASES, loss, rate: a step after the other
+        self._rows = array("d")  # PHASES and rate: a step after the other
+        self._losses = array("d")
+        self._unread: list[SupportsFloat] = []  # losses that may still be on their way from an accelerator
         self._examples = array("q")
         self._epochs: list[tuple[int, int]] = []  # its number, and the steps done when it was over
         self._scores: list[Mapping[str, float]] = []
@@ -116,10 +118,19 @@ class StepWatch:
         """A stretch of this phase; nestable."""
         return self._phases[name]
 
-    def step(self, *, examples: int, loss: float, lr: float) -> None:
+    def now(self, name: Phase | None) -> None:
+        """From now on it is this phase, or none: for loops that are seen through hooks and have no stretches to enter."""
+        self._turn(_OTHER if name is None else _INDEX[name])
+
+    def pause(self) -> None:
+        """What follows belongs to no step, until a phase begins."""
+        self._turn(_OUTSIDE)
+
+    def step(self, *, examples: int, loss: SupportsFloat, lr: float) -> None:
         """Close the step."""
         self._turn(self._below[-1] if self._below else _OTHER)
-        self._rows.extend((*self._spent[:_OUTSIDE], loss, lr))
+        self._rows.extend((*self._spent[:_OUTSIDE], lr))
+        self._unread.append(loss)
         self._examples.append(examples)
         self._spent[:_OUTSIDE] = [0.0] * _OUTSIDE
         if self._device is not None:
@@ -128,6 +139,7 @@ class StepWatch:
     def epoch(self, index: int, scores: Mapping[str, float]) -> None:
         """Close the epoch: time since its last step belonged to no step."""
         self._turn(_OUTSIDE)
+        self._read_losses()
         self._outside.append(sum(self._spent))
         self._spent = [0.0] * (_OUTSIDE + 1)
         self._epochs.append((index, len(self)))
@@ -147,12 +159,13 @@ class StepWatch:
     @property
     def loss(self) -> Floats:
         """Of each step, the mean over its examples."""
-        return self._table()[:, _OUTSIDE]
+        self._read_losses()
+        return np.array(self._losses, dtype=np.float64)
 
     @property
     def learning_rate(self) -> Floats:
         """Of each step."""
-        return self._table()[:, _OUTSIDE + 1]
+        return self._table()[:, _OUTSIDE]
 
     @property
     def examples(self) -> NDArray[np.int64]:
@@ -186,7 +199,11 @@ class StepWatch:
         return None if self._device is None else self._device.table()
 
     def _table(self) -> Floats:
-        return np.array(self._rows, dtype=np.float64).reshape(-1, _OUTSIDE + 2)
+        return np.array(self._rows, dtype=np.float64).reshape(-1, _OUTSIDE + 1)
+
+    def _read_losses(self) -> None:
+        self._losses.extend(map(float, self._unread))
+        self._unread.clear()
 
     def _turn(self, index: int) -> None:
         """Charge the time since the last change to the phase that it was, and begin another."""
