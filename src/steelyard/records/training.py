@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.records.readings import Environment, Predictions, Sample, Unavailable
-from steelyard.records.studied import Contract, Floats, Overlap, SubjectSpec
+from steelyard.records.studied import Contract, Floats, Overlap, Scalar, SubjectSpec
 
-__all__ = ["Ended", "RateSearch", "TrainingRun", "Unread"]
+__all__ = ["Ended", "RateSearch", "TrainingRun", "Unread", "Watched"]
 
 Ended = Literal["done", "time", "patience", "diverged"]
 
@@ -37,6 +37,40 @@ class Unread:
     split: str
     example: int  # its position in the split
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watched:
+    """What a watch saw of a training, whoever's loop it was: see `steelyard.trainer.watch` for phases and scores.
+
+    Gradients are read at some steps only. ``dead_share[e, u]`` is the share of the channels of activation ``u`` that gave zero
+    for every example looked at in epoch ``e``; NaN where none was looked at.
+    """
+
+    name: str
+    environment: Environment
+    version: str
+    phases: tuple[str, ...]  # "data", "forward", "backward", "optimiser", "communication", "other"
+    phases_s: Floats  # (steps, phases) by the loop's clock: a step's phases add up to the step
+    loss: Floats  # (steps,)
+    learning_rate: Floats  # (steps,); NaN where the loop did not tell
+    examples: NDArray[np.int64]  # (steps,)
+    device_s: Floats | None = None  # (steps, phases) by the accelerator's clock
+    epochs: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # numbers, from 0
+    epoch_ends: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # steps done by then
+    outside_s: Floats = field(default_factory=lambda: np.zeros(0))  # (epochs,): of no step, such as validation
+    scores: Mapping[str, Floats] = field(default_factory=dict)  # name to (epochs,)
+    score_examples: int = 0  # that the validation score counts over; 0: not told
+    sampled: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # (samples,): steps
+    layers: tuple[str, ...] = ()  # weights, from the input on
+    gradient_norms: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (samples, layers)
+    weight_norms: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (samples, layers)
+    activations: tuple[str, ...] = ()  # rectified ones, in the order they run
+    dead_share: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (epochs, activations)
+    label_counts: tuple[int, ...] = ()  # training examples of each class, where they were seen
+    loader: Mapping[str, Scalar] = field(default_factory=dict)  # num_workers, prefetch_factor, ...
+    readings: tuple[Sample | Unavailable, ...] = ()  # memory by role, the machine meanwhile, energy by epoch
+    ended: str = ""  # why, where it did not run to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,6 +107,8 @@ class TrainingRun:
     weights: str = ""  # file, relative to the run folder
     readings: tuple[Sample | Unavailable, ...] = ()
     words: tuple[str, ...] = ()  # of the command that repeats the run
+    watched: Watched | None = None  # the phases of its steps, gradients, memory, energy
+    sheet: tuple[tuple[str, str], ...] = ()  # what the net sees: words and a PNG in base64
 
     @property
     def seed(self) -> int:
