@@ -123,8 +123,9 @@ class StepWatch:
         self._turn(_OTHER if name is None else _INDEX[name])
 
     def pause(self) -> None:
-        """What follows belongs to no step, until a phase begins."""
+        """What follows, and what came since the last step, belongs to no step, until a phase begins."""
         self._turn(_OUTSIDE)
+        self._spent = [*[0.0] * _OUTSIDE, sum(self._spent)]
 
     def step(self, *, examples: int, loss: SupportsFloat, lr: float) -> None:
         """Close the step."""
@@ -138,10 +139,10 @@ class StepWatch:
 
     def epoch(self, index: int, scores: Mapping[str, float]) -> None:
         """Close the epoch: time since its last step belonged to no step."""
-        self._turn(_OUTSIDE)
+        self.pause()
         self._read_losses()
-        self._outside.append(sum(self._spent))
-        self._spent = [0.0] * (_OUTSIDE + 1)
+        self._outside.append(self._spent.pop())
+        self._spent.append(0.0)
         self._epochs.append((index, len(self)))
         self._scores.append(dict(scores))
 
