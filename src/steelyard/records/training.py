@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from steelyard.records.readings import Environment, Predictions, Sample, Unavailable
 from steelyard.records.studied import Contract, Floats, Overlap, Scalar, SubjectSpec
 
-__all__ = ["Ended", "RateSearch", "TrainingRun", "Unread", "Watched"]
+__all__ = ["Ended", "LabelCheck", "RateSearch", "TrainingRun", "Unread", "Watched"]
 
 Ended = Literal["done", "time", "patience", "diverged"]
 
@@ -37,6 +37,19 @@ class Unread:
     split: str
     example: int  # its position in the split
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCheck:
+    """What a checker said of examples that one word of a recipe changed, of those whose labels it agreed with before."""
+
+    word: str
+    value: Scalar  # as the recipe has it
+    examples: int  # looked at
+    agreed: int  # of them, the checker said their label while they were unchanged
+    changed: int  # of those, the word made other examples of
+    disputed: int  # of those, the checker says another class now
+    shown: tuple[tuple[str, str, str, str], ...] = ()  # a few: before, after (texts, PNGs in base64), label, said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +78,9 @@ class Watched:
     layers: tuple[str, ...] = ()  # weights, from the input on
     gradient_norms: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (samples, layers)
     weight_norms: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (samples, layers)
+    updates: Floats = field(
+        default_factory=lambda: np.zeros((0, 0))
+    )  # (samples, layers): change of a weight by its size
     activations: tuple[str, ...] = ()  # rectified ones, in the order they run
     dead_share: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (epochs, activations)
     label_counts: tuple[int, ...] = ()  # training examples of each class, where they were seen

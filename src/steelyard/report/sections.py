@@ -72,12 +72,13 @@ class Section:
     grids: tuple[Grid, ...] = ()
     facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # (caption, (name, value) rows)
     notes: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()  # (words, a PNG in base64)
     command: str = ""
     methods: tuple[tuple[str, str], ...] = ()
 
     def shown(self, drawn: Iterable[str]) -> bool:
         """Whether anything stands in it."""
-        content = (*(g for g in self.grids if g.rows), *self.facts, *self.notes, *self.methods, self.command)
+        content = (*(g for g in self.grids if g.rows), *self.facts, *self.notes, *self.pictures, *self.methods, self.command)
         return any(content) or bool(set(self.figures) & set(drawn))
 
 

@@ -14,7 +14,7 @@ from steelyard.report.drawing import Rows
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["watched"]
+__all__ = ["meanwhile", "watched"]
 
 _PANELS: tuple[tuple[str, str, float, Mapping[str, str]], ...] = (  # title, unit shown, its size, quantity -> line
     ("Cores busy meanwhile", "cores", 1.0, {
@@ -42,7 +42,12 @@ def watched(records: RunRecords) -> Any:
     """One panel a unit, of the model that the run is about; None where the machine was not watched."""
     pair = derive.compared(records)
     shown = pair.after if pair.after is not None and _series(pair.after) else pair.before or records.baseline
-    return None if shown is None else drawing.stacked(list(_panels(shown)))
+    return None if shown is None else meanwhile(shown)
+
+
+def meanwhile(measurement: Measurement) -> Any:
+    """The same of any readings with times."""
+    return drawing.stacked(list(_panels(measurement)))
 
 
 def _series(measurement: Measurement) -> list[Sample]:
