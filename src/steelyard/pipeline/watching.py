@@ -31,12 +31,13 @@ from steelyard.diagnose.training import diagnose_training
 from steelyard.errors import InvalidInput
 from steelyard.measure.training import Recorder, loader_settings
 from steelyard.pipeline.render import write_page
-from steelyard.records import Finding, Sample, Watched
+from steelyard.records import Finding, Sample, TrainingRun, Watched
+from steelyard.report.training import of_run
 from steelyard.report.training_page import Told, render_training
-from steelyard.store import RunFolder
+from steelyard.store import RunFolder, kind_of, read_training, read_watched
 from steelyard.trainer.watch import Phase
 
-__all__ = ["Training", "training"]
+__all__ = ["Training", "read_told", "size_of", "training"]
 
 _END = object()
 _FIRST, _EVERY = 32, 16  # batches that are looked at: the first, then one of so many
@@ -203,6 +204,23 @@ class Training:
 
 
 training = Training
+
+
+def read_told(folders: Sequence[Path]) -> list[Told]:
+    """Trainings from their folders, each with its diagnosis made anew; those alike but for their seed are a group."""
+    records = [read_watched(path) if kind_of(path) is Watched else read_training(path) for path in folders]
+    groups: dict[str, str] = {}
+    return [_told(path, record, groups) for path, record in zip(folders, records, strict=True)]
+
+
+def _told(folder: Path, record: Watched | TrainingRun, groups: dict[str, str]) -> Told:
+    if isinstance(record, Watched):
+        return Told(watched=record, findings=diagnose_training(record), name=folder.name)
+    words = {name: value for name, value in record.recipe.items() if name != "seed"}
+    group = groups.setdefault(f"{record.spec}{sorted(words.items())}", folder.name)
+    watched = of_run(record)
+    findings = diagnose_training(watched, overlaps=record.overlaps)
+    return Told(watched=watched, findings=findings, run=record, name=folder.name, group=group)
 
 
 def size_of(batch: Any) -> int:
