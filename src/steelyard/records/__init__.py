@@ -41,7 +41,7 @@ from steelyard.records.profiles import EnergyCalibration, GridFactor, LayerTime,
 from steelyard.records.readings import Environment, Estimate, Measurement, Predictions, Sample, Unavailable
 from steelyard.records.runs import Comparison, Outcome, Run, RunRecords, Trial, Verification
 from steelyard.records.studied import Contract, Floats, Overlap, Scalar, SubjectSpec, Task
-from steelyard.records.training import Ended, RateSearch, TrainingRun, Unread, Watched
+from steelyard.records.training import Ended, LabelCheck, RateSearch, TrainingRun, Unread, Watched
 
 __all__ = [
     "SCHEMA",
@@ -69,6 +69,7 @@ __all__ = [
     "GateSide",
     "GateStage",
     "GridFactor",
+    "LabelCheck",
     "LayerTime",
     "Ledger",
     "LedgerCell",

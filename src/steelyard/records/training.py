@@ -86,6 +86,7 @@ class Watched:
     label_counts: tuple[int, ...] = ()  # training examples of each class, where they were seen
     loader: Mapping[str, Scalar] = field(default_factory=dict)  # num_workers, prefetch_factor, ...
     readings: tuple[Sample | Unavailable, ...] = ()  # memory by role, the machine meanwhile, energy by epoch
+    target: float | None = None  # of the validation score, that was asked for
     ended: str = ""  # why, where it did not run to its end
 
 
@@ -125,6 +126,7 @@ class TrainingRun:
     words: tuple[str, ...] = ()  # of the command that repeats the run
     watched: Watched | None = None  # the phases of its steps, gradients, memory, energy
     sheet: tuple[tuple[str, str], ...] = ()  # what the net sees: words and a PNG in base64
+    label_checks: tuple[LabelCheck, ...] = ()  # of the recipe's augmentation, by the kept weights
 
     @property
     def seed(self) -> int:

@@ -45,13 +45,14 @@ class TextNoise:
         """The texts, spoiled; one that would end empty stays as it was."""
         chances = generators((text.encode("utf-8", "surrogatepass") for text in texts), seed)
         share = self.shares[severity - 1]
-        return tuple(self._spoil(text, share, chance) for text, chance in zip(texts, chances, strict=True))
+        return tuple(self.spoil(text, share, chance) for text, chance in zip(texts, chances, strict=True))
 
     def reach(self, texts: Sequence[str]) -> float:
         """The share of `texts` in which there is something to strike."""
         return float(np.mean([any(self.can(text, i) for i in range(len(text))) for text in texts])) if texts else 0.0
 
-    def _spoil(self, text: str, share: float, chance: np.random.Generator) -> str:
+    def spoil(self, text: str, share: float, chance: np.random.Generator) -> str:
+        """One text, this share of what can be struck; unchanged if it would end empty."""
         eligible = np.array([i for i in range(len(text)) if self.can(text, i)], dtype=np.int64)
         count = int(share * len(eligible) + chance.random())  # rounded by chance, so that the mean share is kept
         struck = np.sort(chance.permutation(eligible)[:count])
