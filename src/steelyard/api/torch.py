@@ -81,6 +81,7 @@ def watch(
     name: str | None = None,
     out: str | Path | None = None,
     validation_examples: int = 0,
+    target: float | None = None,
 ) -> Hooked:
     """Watch a loop over `loader` that trains `model` with `optimiser`: a context manager around it.
 
@@ -93,9 +94,8 @@ def watch(
     ):
         if not hasattr(thing, hook):
             raise InvalidInput(f"{what} must be PyTorch's own, with {hook}; got a {type(thing).__name__}")
-    return Hooked(
-        model, optimiser, loader, name=name or type(model).__name__, out=out, validation_examples=validation_examples
-    )
+    words = {"name": name or type(model).__name__, "out": out, "target": target}
+    return Hooked(model, optimiser, loader, validation_examples=validation_examples, **words)
 
 
 @contextmanager

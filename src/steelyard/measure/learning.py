@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,10 @@ class SavedTensors(saved_tensors_hooks):
         self._known = {plain.untyped_storage()._cdata for plain in _plain(without)}
         self._seen: dict[int, tuple[StorageWeakRef, int]] = {}
 
+    def __enter__(self) -> SavedTensors:  # type: ignore[override]
+        super().__enter__()
+        return self
+
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         for plain in _plain([tensor]):
             storage = plain.untyped_storage()
@@ -130,8 +135,11 @@ def norms(tensors: Sequence[torch.Tensor | None]) -> Floats:
 
 
 def _values(tensor: torch.Tensor | None) -> torch.Tensor:
+    """Its numbers; of one that is shared among processes the part here, since the others may not be looking."""
     assert tensor is not None
-    return tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+    here: torch.Tensor = tensor.detach()
+    here = here.to_local() if hasattr(here, "to_local") else here
+    return here.coalesce().values() if here.is_sparse else here
 
 
 def kept_gradient(weight: torch.Tensor, tell: Callable[[bool], None]) -> None:
@@ -139,7 +147,7 @@ def kept_gradient(weight: torch.Tensor, tell: Callable[[bool], None]) -> None:
 
     def look(_gradient: torch.Tensor) -> None:
         handle.remove()
-        tell(weight.grad is not None and bool(weight.grad.any()))
+        tell(weight.grad is not None and bool(_values(weight.grad).any()))
 
     handle = weight.register_hook(look)
 
@@ -150,10 +158,10 @@ class Rectified(TorchFunctionMode):
     Rectifiers are told apart by the order in which they run. A channel is the second axis, or the last of three.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spend: Callable[[Callable[[], None]], None] = lambda look: look()) -> None:
         super().__init__()
         self.alive: list[torch.Tensor] = []  # for each rectifier, (channels,) whether any example passed
-        self._at = 0
+        self._at, self._spend = 0, spend
 
     def __enter__(self) -> Rectified:
         self._at = 0
@@ -163,7 +171,7 @@ class Rectified(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in _RECTIFIERS and out.ndim > 1 and out.requires_grad:
-            self._see(out.detach())
+            self._spend(partial(self._see, out.detach()))
         return out
 
     def _see(self, out: torch.Tensor) -> None:
@@ -204,7 +212,7 @@ def compiled(model: nn.Module) -> bool:
 
 @dataclass
 class Net:
-    """A net and its optimiser under observation; `attach` begins, `detach` takes all hooks off."""
+    """A net and its optimiser under observation, from being made until `detach` takes all hooks off."""
 
     model: nn.Module
     optimiser: torch.optim.Optimizer
@@ -224,7 +232,7 @@ class Net:
         }
         self._named = list(named.values())
         self._looks = ExitStack()
-        self._rectified, self._operators = Rectified(), Operators()
+        self._rectified, self._operators = Rectified(self.pace.spend), Operators()
         self._saved: SavedTensors | None = None
         self._roles: dict[str, int] = {}
         self._kept: list[bool] = []
@@ -305,11 +313,11 @@ class Net:
         self.steps.append(self._step)
         self.gradient_norms.append(norms([p.grad for _, p in self._named]))
         self.weight_norms.append(norms([p for _, p in self._named]))
-        self._parts = [p.detach().reshape(-1)[:_PART].clone() for _, p in self._named]
+        self._parts = [_values(p).reshape(-1)[:_PART].clone() for _, p in self._named]
         self._still = self._still or _still(self.model)
 
     def _compare(self) -> None:
-        changed = [p.detach().reshape(-1)[:_PART] - part for (_, p), part in zip(self._named, self._parts, strict=True)]
+        changed = [_values(p).reshape(-1)[:_PART] - part for (_, p), part in zip(self._named, self._parts, strict=True)]
         with np.errstate(divide="ignore", invalid="ignore"):
             self.updates.append(norms(changed) / norms(self._parts))
         self._parts = []

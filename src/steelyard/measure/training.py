@@ -53,6 +53,7 @@ class Recorder:
         self.label_counts: dict[int, int] = {}
         self.loader: dict[str, Scalar] = {}
         self.score_examples = 0
+        self.target: float | None = None
         self.steps = StepWatch(clock=clock)
         self._every, self._clock = every, clock
         self._net: Net | None = None
@@ -150,6 +151,7 @@ class Recorder:
             label_counts=tuple(self.label_counts.get(i, 0) for i in range(max(self.label_counts, default=-1) + 1)),
             loader=self.loader,
             readings=tuple(self._readings(where)),
+            target=self.target,
             ended=self.ended,
             **looked,
         )

@@ -48,7 +48,8 @@ class Training:
 
     With `model` and `optimiser` (PyTorch's) memory by role, gradients and dead channels are read too. `out` names a folder for
     the record and ``report.html``; without it nothing is written. `validation_examples` is how many the validation score
-    counts over, for its interval. An error in the block passes through, and what was seen until then is kept.
+    counts over, for its interval; `target` is the score whose time is asked for. An error in the block passes through, and what
+    was seen until then is kept.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Training:
         model: Any = None,
         optimiser: Any = None,
         validation_examples: int = 0,
+        target: float | None = None,
         every: int | None = None,
         monitor: bool = True,
         clock: Callable[[], float] = time.perf_counter,
@@ -67,7 +69,7 @@ class Training:
             raise InvalidInput(f"a training's name is a string, got {type(name).__name__}: write training('name', ...)")
         self._out = None if out is None else Path(out)
         self._recorder = Recorder(name, every=every, monitor=monitor, clock=clock)
-        self._recorder.score_examples = validation_examples
+        self._recorder.score_examples, self._recorder.target = validation_examples, target
         self._model, self._optimiser = model, optimiser
         self._examples = 0  # of the step under way
         self._epoch, self._owed = 0, False  # an epoch whose batches are over, and that was not told of yet
@@ -260,7 +262,7 @@ class _Batches:
     def look(self, batch: Any) -> None:
         """Look at a batch, where it is time to; batches of any kind are welcome."""
         if self._due:
-            with suppress(TypeError, ValueError, IndexError, RuntimeError):
+            with suppress(AttributeError, TypeError, ValueError, IndexError, RuntimeError):
                 self._look(batch)
         self._seen += 1
 
@@ -276,7 +278,7 @@ class _Batches:
     def _look(self, batch: Any) -> None:
         inputs, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
         if self._rms is None and "float" in str(getattr(inputs, "dtype", "")):
-            self._rms = float((inputs.float() ** 2).mean() ** 0.5)
+            self._rms = float((abs(inputs) ** 2).mean() ** 0.5)  # an array or a tensor
         if _class_labels(labels):
             found, counts = np.unique(np.asarray(labels), return_counts=True)
             self._classes.append(len(found))

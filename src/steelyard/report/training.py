@@ -11,10 +11,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.records import Finding, Floats, Sample, TrainingRun, Unavailable, Watched
+from steelyard.records import Estimate, Finding, Floats, Sample, TrainingRun, Unavailable, Watched
 from steelyard.report import numbers
 from steelyard.stats.changepoint import steady_from
 from steelyard.stats.proportion import wilson
+from steelyard.stats.survival import restricted_mean
 
 __all__ = [
     "Goal",
@@ -30,6 +31,7 @@ __all__ = [
     "role_bytes",
     "settled",
     "step_seconds",
+    "time_to",
     "training_rows",
     "training_table",
     "value",
@@ -180,6 +182,31 @@ def goal(watched: Watched, target: float, score: str = "validation") -> Goal | N
     )
 
 
+def time_to(runs: Sequence[Watched], target: float) -> Estimate | None:
+    """Mean seconds to the target over trainings alike but for their seed; None where a run has no validation score.
+
+    A run that takes longer than the longest one that was seen counts as that long: see `steelyard.stats.survival`.
+    """
+    goals = [goal(watched, target) for watched in runs]
+    known = [found for found in goals if found is not None]
+    if not known or len(known) < len(goals):
+        return None
+    seconds, reached = np.array([g.seconds for g in known]), np.array([g.reached for g in known])
+    horizon = float(seconds.max())
+    value, low, high = restricted_mean(seconds, reached, horizon)
+    method = f"Kaplan-Meier, restricted to {numbers.seconds(horizon)}; {int((~reached).sum())} of {len(known)} censored"
+    return Estimate(
+        quantity=f"time to {target:g}",
+        unit="s",
+        value=value,
+        low=low,
+        high=high,
+        level=0.95,
+        method=method,
+        n=len(known),
+    )
+
+
 def _energy_until(watched: Watched, epoch: int) -> tuple[float, float, float] | None:
     """Energy of the first epochs: the whole's, as the epochs share it."""
     whole, parts = reading(watched, "energy_j"), reading(watched, "epoch_energy_j")
@@ -221,6 +248,7 @@ def training_rows(watched: Watched, target: float | None = None) -> Iterator[tup
     if rate is not None:
         yield "Examples per second", numbers.quantity(rate, "1/s")
     yield "Loss stable from", _settled_words(watched)
+    target = watched.target if target is None else target
     if target is not None:
         yield f"Quality of {target:g}", _goal_words(goal(watched, target))
     yield from _memory_rows(watched)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steelyard.records import Ceiling, Measurement, Sample, TrainingRun, Unavailable, Watched
-from steelyard.report import assembly, drawing, memory, numbers
+from steelyard.report import assembly, augmenting, drawing, memory, numbers
 from steelyard.report.assembly import Tile
 from steelyard.report.sections import Badge, Column, Grid, Page, Section, render
 from steelyard.report.training import (
@@ -19,6 +19,7 @@ from steelyard.report.training import (
     reading,
     role_bytes,
     step_seconds,
+    time_to,
     training_rows,
     warm,
 )
@@ -145,7 +146,7 @@ def _sections(runs: Sequence[Told]) -> Iterator[Section]:
         title="Side by side",
         figures=("seeds",),
         wide=("seeds",),
-        grids=(_beside(runs),) if several else (),
+        grids=(_beside(runs), _goals(runs)) if several else (),
     )
     yield Section(
         id="findings",
@@ -169,11 +170,32 @@ def _sections(runs: Sequence[Told]) -> Iterator[Section]:
         id="sheet",
         title="What the net sees",
         words="Training examples as they were augmented.",
+        grids=_labels(runs),
         pictures=tuple(picture for told in runs if told.run is not None for picture in told.run.sheet),
     )
     yield Section(id="machine", title="The machine meanwhile", figures=("machine",), grids=(_machine(runs[0].watched),))
     yield from _inputs(runs)
     yield Section(id="methods", title="Methods", methods=METHODS)
+
+
+def _labels(runs: Sequence[Told]) -> tuple[Grid, ...]:
+    """What each net says of the labels of examples that one word of its recipe changed."""
+    several = len(runs) > 1
+    columns = (
+        *((Column(name="Training", kind="name"),) if several else ()),
+        Column(name="Word"), Column(name="Changed", kind="number"), Column(name="Label disputed", kind="number"),
+    )  # fmt: skip
+    rows = tuple(
+        (*((told.label,) if several else ()), *row)
+        for told in runs
+        if told.run is not None
+        for row in augmenting.check_rows(told.run.label_checks)
+    )
+    caption = (
+        "By the kept weights, of examples that they knew unchanged; 95 % intervals by Wilson. A net that was trained on such "
+        "examples disputes fewer than another would."
+    )
+    return (Grid(label="Labels after augmentation", caption=caption, columns=columns, rows=rows),)
 
 
 def _findings(runs: Sequence[Told]) -> Grid:
@@ -207,6 +229,24 @@ def _beside(runs: Sequence[Told]) -> Grid:
     columns = (Column(name=""), *(Column(name=told.label, kind="number") for told in runs))
     rows = tuple((name, *(rows.get(name, "") for rows in found)) for name in names)
     return Grid(label="Trainings side by side", caption="Each from its own record.", columns=columns, rows=rows)
+
+
+def _goals(runs: Sequence[Told]) -> Grid:
+    """Time to the target over seeds, a row a group that asked for one."""
+    groups: dict[tuple[str, float], list[Watched]] = {}
+    for told in runs:
+        if told.watched.target is not None:
+            groups.setdefault((told.group or told.label, told.watched.target), []).append(told.watched)
+    found = [(name, estimate) for (name, target), alike in groups.items() if (estimate := time_to(alike, target))]
+    columns = (
+        Column(name="Trainings", kind="name"), Column(name="Quantity"), Column(name="Mean", kind="number"),
+        Column(name="n", kind="number"), Column(name="How", kind="how"),
+    )  # fmt: skip
+    rows = tuple(
+        (name, e.quantity, numbers.interval(e.value, e.low, e.high, "s"), str(e.n), e.method) for name, e in found
+    )
+    caption = "A training that never got there counts with the time it was followed for."
+    return Grid(label="Time to quality", caption=caption, columns=columns, rows=rows)
 
 
 def _epochs(runs: Sequence[Told]) -> tuple[Grid, ...]:
