@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.signal import lfilter
+from scipy.special import ndtri
 
 from steelyard.probe.host import environment
 from steelyard.records import (
@@ -27,6 +29,7 @@ from steelyard.records import (
     Unavailable,
     Verdict,
 )
+from steelyard.stats.order import percentile_interval
 from steelyard.verify.judge import Case, control_ratio, judge, point
 from steelyard.verify.requirements import parse_requirement
 
@@ -228,6 +231,37 @@ def test_a_percentile_that_the_calls_cannot_bound_is_refused() -> None:
     assert verdict.outcome == "unavailable"
     assert verdict.advice == "100 calls cannot bound p99: give more time with --budget"
     assert _one(_case(few, few), "p90 <= 1 s").outcome == "met"
+
+
+def _following(rng: np.random.Generator, n: int, rho: float) -> NDArray[np.float64]:
+    """Times of calls that follow each other: an AR(1) of standard normal logs in units of 5 %, around 10 ms."""
+    logs = lfilter([math.sqrt(1 - rho**2)], [1, -rho], rng.normal(size=n + 500))[500:]
+    return 0.010 * np.exp(0.05 * logs)
+
+
+def test_calls_that_follow_each_other_are_not_taken_for_independent_ones() -> None:
+    """The limit is the truth, so that met and broken are wrong alike: at most 5 % may be, and independence makes it a third."""
+    rng = np.random.default_rng(11)
+    truth = 0.010 * math.exp(0.05 * ndtri(0.9))
+    wrong = naive = 0
+    for _ in range(100):
+        times = _following(rng, 4_000, 0.95)
+        measured = _measurement(_sample("latency_s", times, "s", batch=1))
+        wrong += _one(_case(measured, measured), f"p90 <= {1e3 * truth:.9f} ms").outcome != "undecided"
+        _, low, high = percentile_interval(times, 0.9) or (0.0, 0.0, 0.0)
+        naive += not low <= truth <= high
+    assert wrong <= 12
+    assert naive >= 30
+
+
+def test_calls_worth_too_few_are_refused_with_what_they_are_worth() -> None:
+    slow = 0.010 + 1e-6 * np.arange(600)
+    slow[-10:] += 0.010  # late ones in one bunch, which is one event and not ten
+    measured = _measurement(_sample("latency_s", slow, "s", batch=1))
+    assert percentile_interval(slow, 0.99) is not None
+    verdict = _one(_case(measured, measured), "p99 <= 1 s")
+    assert verdict.outcome == "unavailable"
+    assert re.fullmatch(r"600 calls, worth \d+ that do not follow each other, cannot bound p99: .*", verdict.advice)
 
 
 def test_one_round_bounds_no_ratio() -> None:

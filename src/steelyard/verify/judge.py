@@ -30,7 +30,7 @@ from steelyard.records import (
     Verdict,
 )
 from steelyard.stats.multiple import holm
-from steelyard.stats.order import percentile_interval
+from steelyard.stats.order import inflation, serial_percentile_interval
 from steelyard.stats.paired import log_ratio_interval, rounds_needed
 from steelyard.stats.unpaired import contrast
 from steelyard.verify.energy import energy_limit, energy_ratio
@@ -216,10 +216,12 @@ def _latency(case: Case, requirement: Requirement) -> Interval | Unavailable:
     if q == 0.5 and after.blocks is not None:
         return _log_interval(name, np.log(_by_block(after, q)), case.widen, ratio=False)
     values = after.values
-    if percentile_interval(values, q, 0.95) is None:
-        reason = f"{len(values)} calls cannot bound {name}: give more time with --budget"
+    worth = inflation(values, q)
+    if serial_percentile_interval(values, q, 0.95, inflated=worth) is None:
+        said = f", worth {len(values) / worth:.0f} that do not follow each other," if worth > 1 else ""
+        reason = f"{len(values)} calls{said} cannot bound {name}: give more time with --budget"
         return Unavailable(quantity=name, reason=reason)
-    return _cached(lambda level: _percentile(name, values, q, level, case.widen))
+    return _cached(lambda level: _percentile(name, values, q, level, case.widen, worth))
 
 
 def _latency_ratio(case: Case, name: str, q: float) -> Interval | Unavailable:
@@ -255,8 +257,11 @@ def _unpaired(name: str, before: NDArray[np.float64], after: NDArray[np.float64]
     )
 
 
-def _percentile(name: str, values: NDArray[np.float64], q: float, level: float, widen: float) -> Estimate:
-    found = percentile_interval(values, q, level)
+def _percentile(
+    name: str, values: NDArray[np.float64], q: float, level: float, widen: float, inflated: float
+) -> Estimate:
+    """Calls of one process follow each other, so they count for as many as they are worth (`stats.order`)."""
+    found = serial_percentile_interval(values, q, level, inflated=inflated)
     value, low, high = found or (float(np.quantile(values, q)), 0.0, math.inf)
     return Estimate(
         quantity=name,
@@ -344,7 +349,7 @@ def _throughput(case: Case, requirement: Requirement) -> Interval | Unavailable:
 
 
 def _median_rate(sample: Sample, level: float) -> tuple[float, float, float]:
-    return percentile_interval(sample.values, 0.5, level) or (sample.value, 0.0, math.inf)
+    return serial_percentile_interval(sample.values, 0.5, level) or (sample.value, 0.0, math.inf)
 
 
 def _rate_ratio(before: Sample, after: Sample, level: float) -> tuple[float, float, float]:
