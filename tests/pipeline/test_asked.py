@@ -94,8 +94,9 @@ def test_a_benchmark_under_load_reads_every_phase(tmp_path: Path, monkeypatch: p
         assert isinstance(measured.get("throughput_per_s", batch=batch, concurrency=2), Sample)
     assert all(isinstance(measured.get("scenario_latency_s", scenario=name), Sample) for name in scenarios)
     assert measured.all("request_latency_s")
-    assert isinstance(measured.get("load_s", cache="warm"), Sample)
-    assert isinstance(measured.get("load_s", cache="cold"), Sample | Unavailable)
+    assert isinstance(measured.get("load_s"), Sample)
+    cold = next(r for r in measured.readings if r.quantity == "load_s" and r.conditions == {"cache": "cold"})
+    assert isinstance(cold, Sample) or "the budget of 2 s did not reach it" in cold.reason or "in memory" in cold.reason
     limit = measured.get("latency_limit_s", percentile=90.0)
     assert isinstance(limit, Sample)
     assert limit.value == 5.0

@@ -28,7 +28,7 @@ def benchmark(
     scenarios: Sequence[str] = (),
     target: str | None = None,
     stress: bool = False,
-    budget: str | float = "15s",
+    budget: str | float = "30s",
     out: str | Path | None = None,
     weights: str | Path | None = None,
     region: str | None = None,

@@ -21,7 +21,7 @@ from steelyard.probe.pages import drop_pages, resident_share
 from steelyard.records import Sample, Unavailable
 from steelyard.subject.artifact import Artifact, model_files
 
-__all__ = ["LoadingSettings", "loading"]
+__all__ = ["QUANTITIES", "LoadingSettings", "loading"]
 
 Cache = Literal["cold", "warm"]
 QUANTITIES = ("load_s", "first_prediction_s")

@@ -12,7 +12,7 @@ from steelyard.measure.loadgen import SCENARIOS, Name, check_loadgen
 from steelyard.records import Requirement
 from steelyard.verify.requirements import COSTS, parse_requirement
 
-__all__ = ["Asked", "ask", "quantile"]
+__all__ = ["Asked", "ask", "latency_limit", "quantile"]
 
 BATCHES, CONCURRENCY, PERCENTILES = (1, 2, 4, 8, 16, 32), (1,), (50.0, 90.0, 99.0)
 
@@ -66,7 +66,7 @@ def ask(
         raise InvalidInput(f"percentiles must lie between 0 and 100, such as 50,95,99.9; got {list(percentiles)}")
     if scenarios:
         check_loadgen()
-    aim = None if target is None else _target(target)
+    aim = None if target is None else latency_limit(target, "--target")
     shown = {float(p) for p in percentiles} | (set() if aim is None else {round(100 * quantile(aim), 6)})
     return Asked(
         batches=tuple(sorted(set(batches))),
@@ -87,10 +87,11 @@ def quantile(target: Requirement) -> float:
     return round(float(target.quantity[1:]) / 100, 9) if target.quantity.startswith("p") else 0.5
 
 
-def _target(text: str) -> Requirement:
+def latency_limit(text: str, word: str) -> Requirement:
+    """The latency that `text` says is to be kept. Raises `InvalidInput`, with the `word` it was given by, for anything else."""
     found = parse_requirement(text)
     if found.kind != "max" or COSTS.get(found.quantity) != "s":
-        raise InvalidInput(f"--target is a limit on a latency in time, such as 'p99 <= 35 ms'; got {text!r}")
+        raise InvalidInput(f"{word} is a limit on a latency in time, such as 'p99 <= 35 ms'; got {text!r}")
     return found
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from steelyard.records import (
     Estimate,
@@ -30,6 +32,7 @@ __all__ = [
     "grid_rows",
     "measurement_rows",
     "metric_name",
+    "refusal_groups",
     "refusal_rows",
     "score_rows",
     "trial_rows",
@@ -49,6 +52,8 @@ FASTER = ("faster", "slower")
 SMALLER = ("smaller", "larger")
 HIGHER = ("lower", "higher")
 PERCENTILES = (50.0, 90.0, 99.0)
+NAMED = 4  # plans that one reason is said of by name; of the others there are so many more
+UNTRIED = 12  # predictions shown of plans that were not tried
 CACHED = (("load_s", "Time to load"), ("first_prediction_s", "Time to first prediction"))
 READINGS = (
     ("stored_bytes", "Stored size", SMALLER),
@@ -188,6 +193,8 @@ def _cost_rows(pair: Pair, percentiles: tuple[float, ...] = (), budget_s: float 
     for quantity, name, words in READINGS:
         if _seen(pair, quantity) and not _seen(pair, quantity, cache="warm"):
             yield _pair_row(name, pair, partial(_reading_cell, quantity=quantity), words)
+    if any(_unread(m, "memory_role_bytes") for m in (pair.before, pair.after) if m is not None):
+        yield _pair_row("Memory by role", pair, partial(_reading_cell, quantity="memory_role_bytes"))
     for quantity, name in CACHED:
         for cache in ("cold", "warm"):
             if _seen(pair, quantity, cache=cache):
@@ -341,6 +348,12 @@ def _missing(reading: Unavailable) -> _Cell:
     return _Cell(text=f"unavailable: {reading.reason}", missing=True)
 
 
+def _unread(measured: Measurement, quantity: str) -> bool:
+    """Whether a quantity that has several readings has none at all, but a reason."""
+    missing = (r for r in measured.readings if isinstance(r, Unavailable) and r.quantity == quantity)
+    return any(not r.conditions for r in missing)
+
+
 def _seen(pair: Pair, quantity: str, **conditions: str) -> bool:
     """Whether either model has this reading or a reason for its absence."""
     sides = [m for m in (pair.before, pair.after) if m is not None]
@@ -427,12 +440,32 @@ def refusal_rows(records: RunRecords) -> tuple[tuple[str, str, str], ...]:
     return tuple((str(t.plan), t.refusal.kind, t.refusal.reason) for t in records.trials if t.refusal is not None)
 
 
+def refusal_groups(records: RunRecords) -> tuple[tuple[str, str, str], ...]:
+    """(plans, kind, reason) of those that were refused or skipped, where one reason serves many plans once."""
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for plan, kind, reason in refusal_rows(records):
+        groups.setdefault((kind, re.sub(r"[\d.,]+", "#", reason)), []).append((plan, reason))
+    return tuple((_several([plan for plan, _ in rows]), kind, rows[0][1]) for (kind, _), rows in groups.items())
+
+
+def _several(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are.
+
+    >>> _several(["a", "b"]), _several(list("abcdefg"))
+    ('a; b', 'a; b; c; d; and 3 more')
+    """
+    if len(names) <= NAMED + 1:
+        return "; ".join(names)
+    return "; ".join([*names[:NAMED], f"and {len(names) - NAMED:,} more"])
+
+
 def forecast_rows(records: RunRecords) -> tuple[tuple[Prediction, Estimate | None], ...]:
-    """Each prediction with the latency ratio that was then measured, if it was."""
+    """Each prediction with the latency ratio that was then measured; of those not measured, the first `UNTRIED`."""
     obtained = {t.plan: _best_ratio(records, t) for t in records.trials}
     seen = dict.fromkeys(p.plan for p in _forecasts(records))
     latest = {p.plan: p for p in _forecasts(records)}
-    return tuple((latest[plan], obtained.get(plan)) for plan in seen)
+    untried = list(islice((plan for plan in seen if obtained.get(plan) is None), UNTRIED))
+    return tuple((latest[p], obtained.get(p)) for p in seen if obtained.get(p) is not None or p in untried)
 
 
 def _forecasts(records: RunRecords) -> list[Prediction]:
