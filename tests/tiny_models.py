@@ -133,13 +133,28 @@ def subject():
 """
 
 
-def write_subject(folder: Path) -> Path:
-    """The net as a Python file for PyTorch, with its weights beside it."""
+def write_subject(folder: Path, *, normalised: bool = False) -> Path:
+    """The net as a Python file for PyTorch, with its weights beside it; see `normalised_weights`."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "tiny.npz", **weights())
+    np.savez(folder / "tiny.npz", **(normalised_weights() if normalised else weights()))
     path = folder / "tiny_subject.py"
-    path.write_text(SUBJECT, encoding="utf-8")
+    code = SUBJECT.replace("stride=2, padding=1)", "stride=2, padding=1), nn.BatchNorm2d(8)") if normalised else SUBJECT
+    path.write_text(code, encoding="utf-8")
     return path
+
+
+def normalised_weights() -> Arrays:
+    """The same net with a batch normalisation behind the second convolution, whose weights undo it beforehand."""
+    rng = np.random.default_rng(1)
+    arrays = dict(weights())
+    scale, shift, mean = (rng.standard_normal(8).astype(np.float32) for _ in range(3))
+    variance = rng.uniform(0.5, 2, 8).astype(np.float32)
+    spread = np.sqrt(variance + np.float32(1e-5)) / scale
+    arrays["2.weight"] = arrays["2.weight"] * spread[:, None, None, None]
+    arrays["2.bias"] = (arrays["2.bias"] - shift) * spread + mean
+    head = {f"6.{name}": arrays.pop(f"5.{name}") for name in ("weight", "bias")}
+    norm = {"weight": scale, "bias": shift, "running_mean": mean, "running_var": variance}
+    return {**arrays, **{f"3.{name}": array for name, array in norm.items()}, **head}
 
 
 # --- as artifacts -----------------------------------------------------------------------------------
@@ -151,12 +166,12 @@ def onnx_artifact(folder: Path, **spoiled: Any) -> Artifact:
     return _artifact(folder, "onnxruntime", "model.onnx")
 
 
-def eager_artifact(folder: Path) -> Artifact:
-    """The net as the user's own PyTorch code with saved weights."""
+def eager_artifact(folder: Path, *, normalised: bool = False) -> Artifact:
+    """The net as the user's own PyTorch code with saved weights; see `normalised_weights`."""
     from steelyard.subject.load import load_subject
     from steelyard.subject.safe import save_weights
 
-    spec = SubjectSpec(source=f"{write_subject(folder / 'code')}:subject")
+    spec = SubjectSpec(source=f"{write_subject(folder / 'code', normalised=normalised)}:subject")
     save_weights(load_subject(spec).model, folder / "weights.pt")
     return _artifact(folder, "eager", "weights.pt", spec=spec)
 

@@ -9,8 +9,15 @@ from PIL import Image
 
 import steelyard
 from steelyard.errors import InvalidInput, SchemaTooNew
-from steelyard.records import Contract, Plan, Step, SubjectSpec
-from steelyard.subject.artifact import Artifact, read_artifact, read_manifest, write_manifest
+from steelyard.records import Contract, Plan, Sample, Step, SubjectSpec, Unavailable
+from steelyard.subject.artifact import (
+    Artifact,
+    found_while_built,
+    keep_findings,
+    read_artifact,
+    read_manifest,
+    write_manifest,
+)
 from steelyard.subject.deployed import Model
 
 
@@ -62,6 +69,23 @@ def test_the_fingerprint_is_of_the_model_alone(artifact):
     assert artifact.fingerprint() != before
 
 
+def test_notes_and_what_was_read_while_building_come_back_and_are_none_of_the_model(artifact):
+    print_before = artifact.fingerprint()
+    noted = dataclasses.replace(artifact, notes=("head stays in fp32",))
+    write_manifest(noted)
+    assert read_artifact(artifact.folder).notes == ("head stays in fp32",)
+    assert found_while_built(artifact.folder) == ()
+    keep_findings(artifact.folder, ())
+    assert not (artifact.folder / "readings.jsonl").exists()
+    row = Sample(quantity="sensitivity", unit="fraction", values=np.array([0.5, 0.0]), conditions={"layer": "head"})
+    lost = Unavailable(quantity="sensitivity", reason="time", conditions={"layer": "tail"})
+    keep_findings(artifact.folder, (row, lost))
+    kept = found_while_built(artifact.folder)
+    assert kept[0].values.tolist() == [0.5, 0.0]
+    assert kept[1] == lost
+    assert artifact.fingerprint() == print_before
+
+
 def test_a_folder_without_a_manifest(tmp_path):
     assert refused(read_artifact, tmp_path) == (
         f"{tmp_path} holds no Steelyard artifact (no manifest.json): give a folder that optimize wrote, such as RUN/best"
@@ -77,7 +101,7 @@ def test_a_model_file_outside_the_folder_is_refused(edit, name):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"engine": "telepathy"}, "engine: Input should be 'eager', 'torch', 'onnxruntime' or 'openvino'"),
+        ({"engine": "telepathy"}, "engine: Input should be 'eager', 'torch', 'onnxruntime', 'openvino' or 'tflite'"),
         ({"contract": None}, "contract: Input should be a valid dictionary or instance of _Contract"),
         ({"plan": 3}, "plan: Input should be a valid list"),
     ],

@@ -98,6 +98,20 @@ class TestOpenVino(EngineContract):
     engine = "openvino"
 
 
+class TestTfLite(EngineContract):
+    engine = "tflite"
+
+    @pytest.fixture
+    def runner(self, model, tmp_path):
+        converter = pytest.importorskip("litert_torch")
+        converter.convert(model.module, (torch.from_numpy(model.inputs[:1]),)).export(str(tmp_path / "m.tflite"))
+        contract = model.artifacts["torch"].contract
+        return load_runner(Artifact(folder=tmp_path, engine="tflite", file="m.tflite", contract=contract))
+
+    def test_operators_are_timed(self, runner, model):
+        assert runner.operator_seconds(model.inputs[:1], 5) == {}, "LiteRT shows none in Python"
+
+
 def test_every_engine_is_held_to_the_contract():
     assert {getattr(kind, "engine", None) for kind in EngineContract.__subclasses__()} >= set(ENGINES)
 
@@ -181,9 +195,113 @@ def test_two_inputs_are_said(writers, tmp_path):
         f"{onnx_file} has inputs ['x', 'y']; models with exactly one input are supported"
     )
     ir = writers.to_ir(onnx_file, tmp_path / "m.xml")
-    assert refused(ov_engine.signature, ir) == f"{ir} has 2 inputs; models with exactly one input are supported"
+    assert refused(ov_engine.signature, ir) == (
+        f"{ir} has inputs ['x', 'y']; models with exactly one input are supported"
+    )
     program = writers.to_program(Two(), example, tmp_path / "m.pt2", dynamic=False)
-    assert refused(torch_engine.signature, program) == f"{program} has 2 inputs and 1 outputs; one of each is supported"
+    assert refused(torch_engine.signature, program) == (
+        f"{program} has 2 inputs and 1 outputs (x, y, add); one of each is supported"
+    )
+
+
+class Both(nn.Module):
+    def forward(self, x):
+        return x + 1, x - 1
+
+
+def test_two_outputs_are_said(writers, tmp_path):
+    example = (torch.rand(2, 3),)
+    onnx_file = writers.to_onnx(Both(), example, tmp_path / "m.onnx")
+    assert "; models with exactly one output, the logits, are supported" in refused(ort_engine.signature, onnx_file)
+    ir = writers.to_ir(onnx_file, tmp_path / "m.xml")
+    assert "; models with exactly one output, the logits, are supported" in refused(ov_engine.signature, ir)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ((torch.zeros(1), torch.zeros(1)), "the model gives 2 outputs; one tensor"),
+        ({"loss": torch.zeros(1), "logits": torch.zeros(1)}, "the model gives outputs loss, logits; one tensor"),
+        (3.0, "the model gives a float; one tensor"),
+    ],
+)
+def test_outputs_that_are_not_one_tensor_are_named(outputs, words):
+    assert refused(torch_engine.one_tensor, outputs).startswith(words)
+
+
+def test_a_module_that_takes_more_than_one_input_is_said():
+    from steelyard.subject.engines.eager import _check_inputs
+
+    assert refused(_check_inputs, Two()).startswith("the model takes the inputs x, y; exactly one is supported")
+    _check_inputs(Flat())
+    _check_inputs(nn.Linear(2, 2))
+
+
+# --- options of an artifact --------------------------------------------------------------------------
+
+
+def with_options(tiny, engine, **options):
+    return dataclasses.replace(tiny["conv"].artifacts[engine], options=options)
+
+
+@pytest.mark.parametrize("level", ["none", "basic", "extended", "all"])
+def test_onnx_runtime_takes_threads_and_level(tiny, level):
+    model = tiny["conv"]
+    runner = load_runner(with_options(tiny, "onnxruntime", threads=1, level=level))
+    settings = runner._session.get_session_options()
+    assert settings.intra_op_num_threads == 1
+    assert settings.graph_optimization_level.name == ort_engine._LEVELS[level]
+    assert np.allclose(runner(model.inputs), model.expected, atol=1e-5)
+
+
+def test_onnx_runtime_says_a_provider_that_is_not_there(tiny):
+    said = refused(load_runner, with_options(tiny, "onnxruntime", provider="QNNExecutionProvider"))
+    assert "runs by QNNExecutionProvider, which this ONNX Runtime lacks (it has " in said
+
+
+def test_a_provider_that_does_not_start_is_no_silent_fallback(tiny, monkeypatch):
+    import onnxruntime
+
+    have = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: have)
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, settings, providers: real(path, settings, providers=providers[-1:]),
+    )
+    said = refused(load_runner, with_options(tiny, "onnxruntime", provider="CUDAExecutionProvider"))
+    assert said.startswith("CUDAExecutionProvider does not start here")
+
+
+def test_tensorrt_leaves_to_cuda_what_it_cannot_take_and_keeps_its_engines(tmp_path):
+    have = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    options = {"provider": "TensorrtExecutionProvider", "trt_fp16_enable": True, "threads": 2}
+    first, *rest = ort_engine._providers(tmp_path / "model.onnx", options, have)
+    assert rest == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert first == (
+        "TensorrtExecutionProvider",
+        {
+            "trt_fp16_enable": "True",
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": str(tmp_path / "engine_cache"),
+        },
+    )
+
+
+def test_openvino_takes_streams_threads_and_hint(tiny):
+    model = tiny["conv"]
+    runner = load_runner(with_options(tiny, "openvino", streams=1, threads=1, hint="throughput"))
+    compiled = next(iter(runner._compiled.values()))
+    assert int(compiled.get_property("INFERENCE_NUM_THREADS")) == 1
+    assert int(compiled.get_property("NUM_STREAMS")) == 1
+    assert "THROUGHPUT" in str(compiled.get_property("PERFORMANCE_HINT"))
+    assert np.allclose(runner(model.inputs), model.expected, atol=1e-5)
+
+
+def test_openvino_says_a_device_that_is_not_there(tiny):
+    said = refused(load_runner, with_options(tiny, "openvino", device="NPU.7"))
+    assert said.startswith("OpenVINO cannot run this model on NPU.7 (it finds CPU")
 
 
 def test_open_axes_are_said(tmp_path):

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from steelyard.measure.noise import machine_noise
 from steelyard.probe.energy import EnergyCounters, processor_families, read_counters
-from steelyard.probe.engines import compiler, installed
+from steelyard.probe.engines import compiler, installed, providers
 from steelyard.probe.host import environment
 from steelyard.probe.peaks import best, measure_peaks
 from steelyard.records import Sample, Unavailable
@@ -34,6 +34,7 @@ def examine() -> dict[str, Any]:
             {"name": e.name, "version": e.version, "devices": list(e.devices), "install": e.install}
             for e in installed(detail=True)
         ],
+        "providers": {w: f if isinstance(f, str) else f"unavailable: {f.reason}" for w, f in providers().items()},
         "compiler": compiler(),
         "energy": _energy(host.machine, counters),
         "processor_families": list(processor_families(host)),
@@ -53,6 +54,13 @@ def _energy(machine: str, counters: EnergyCounters | Unavailable) -> str:
     return f"modelled: {counters.reason}"
 
 
+def _accelerated(providers: dict[str, str]) -> str:
+    """ONNX Runtime's execution providers beside the processor's own: those that can run, and the rest by their words."""
+    there = [word for word, said in providers.items() if not said.startswith("unavailable")]
+    absent = ", ".join(word for word in providers if word not in there)
+    return f"{', '.join(there) or 'nothing'}; absent: {absent} (--json says what each needs)"
+
+
 def show(found: dict[str, Any]) -> None:
     """Print what `examine` found."""
     console = Console()
@@ -67,6 +75,7 @@ def show(found: dict[str, Any]) -> None:
             table.add_row(engine["name"], f"{engine['version']} {' '.join(engine['devices'])}")
         else:
             table.add_row(engine["name"], f"not installed; {engine['install']}", style="yellow")
+    table.add_row("accelerated by", _accelerated(found["providers"]))
     table.add_row("C++ compiler", found["compiler"] or "none: torch.compile cannot run here")
     table.add_row("energy", found["energy"])
     for name, value in found["peaks"].items():

@@ -184,6 +184,6 @@ def _data_type(plan: Plan) -> str:
     ('int8', 'fp32')
     """
     words = str(plan)
-    if "int8" in words or "quantize" in words:
+    if any(word in words for word in ("int8", "quantize", "mixed", "qat")):
         return "int8"
     return "bf16" if "bf16" in words else "fp32"

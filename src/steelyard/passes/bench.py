@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import CannotApply, InvalidInput
-from steelyard.records import Contract
+from steelyard.records import Contract, Sample, Unavailable
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.contract import prepare
 from steelyard.subject.engines import load_runner
@@ -80,12 +80,14 @@ class Bench:
 class Built:
     """A new artifact and the outputs that its in-memory model gave for the bench's examples.
 
-    A clean process must give the same outputs within ``tolerance``, a fraction of their standard deviation.
+    A clean process must give the same outputs within ``tolerance``, a fraction of their standard deviation. ``readings`` are
+    what was measured on the way, such as the sensitivity of each layer; they go into the records with the candidate's own.
     """
 
     artifact: Artifact
     outputs: NDArray[Any]
     tolerance: float
+    readings: tuple[Sample | Unavailable, ...] = ()
 
 
 def check_recovery(technique: str, epochs: float, lr: float, distil: float) -> None:

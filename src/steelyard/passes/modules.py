@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +18,9 @@ from steelyard.passes.bench import Bench, Built
 from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines.eager import rebuild
-from steelyard.subject.engines.torch import open_program
+from steelyard.subject.engines.torch import layer_of, one_tensor, open_program
 
-__all__ = ["Cast", "InLayout", "export_program", "module_of", "outputs_of", "save_module"]
+__all__ = ["Cast", "InLayout", "export_program", "module_of", "outputs_of", "save_module", "where_used"]
 
 FILE = "model.pt2"
 
@@ -70,8 +71,23 @@ def export_program(module: nn.Module, examples: NDArray[Any]) -> torch.export.Ex
 def outputs_of(module: nn.Module, examples: NDArray[Any]) -> NDArray[Any]:
     """Outputs of a module on NumPy inputs, without gradients."""
     with torch.no_grad():
-        outputs: NDArray[Any] = module(torch.from_numpy(examples)).numpy()
+        outputs: NDArray[Any] = one_tensor(module(torch.from_numpy(examples))).numpy()
     return outputs
+
+
+def where_used(program: torch.export.ExportedProgram, text: str) -> str:
+    """For an error that names operators: ``: aten.foo in encoder.attention``; empty where it names none of the program's.
+
+    Converters take operators apart first, so the name of a part, such as ``prims.foo`` of ``aten.special_foo``, will do.
+    """
+    named = set(re.findall(r"\b(?:aten|prims|torchvision)(?:\.|::)(\w+)", text))
+    found: dict[str, None] = {}
+    for node in program.graph.nodes:
+        operator = str(node.target).rpartition(".")[0]
+        word = operator.rpartition(".")[2]
+        if node.op == "call_function" and any(word == name or word.endswith(f"_{name}") for name in named):
+            found[f"{operator} in {layer_of(node) or 'the model itself'}"] = None
+    return f": {', '.join(list(found)[:5])}" if found else ""
 
 
 def save_module(

@@ -32,7 +32,7 @@ class Onnx:
             raise MissingExtra("onnx", needed_for="exporting to ONNX") from None
         import torch
 
-        from steelyard.passes.modules import export_program, module_of, outputs_of
+        from steelyard.passes.modules import export_program, module_of, outputs_of, where_used
 
         module = module_of(source)
         outputs = outputs_of(module, bench.examples)
@@ -42,10 +42,18 @@ class Onnx:
                 warnings.simplefilter("ignore")
                 exported = torch.onnx.export(program, dynamo=True, verbose=False)
         except torch.onnx.errors.OnnxExporterError as error:
-            raise CannotApply(f"the ONNX exporter does not support this model: {str(error).splitlines()[0]}") from error
+            reason = _reason(error) + where_used(program, str(error))
+            raise CannotApply(f"the ONNX exporter does not support this model: {reason}") from error
         assert exported is not None
         exported.save(bench.folder / "model.onnx")
         artifact = dataclasses.replace(
             source, folder=bench.folder, engine="onnxruntime", file="model.onnx", options={}, spec=None
         )
         return Built(artifact=artifact, outputs=outputs, tolerance=1e-3)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in the first place: the exporter wraps it in what it was doing and in advice to its developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0][:250]

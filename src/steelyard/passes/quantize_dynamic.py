@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from steelyard.errors import CannotApply, MissingExtra
 from steelyard.passes.bench import Bench, Built
-from steelyard.passes.quantize_static import saturates
+from steelyard.passes.options import check_words, names_in
+from steelyard.passes.quantize_static import narrow_note, narrows
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import load_runner
 
@@ -18,31 +20,44 @@ __all__ = ["QuantizeDynamic"]
 
 @dataclass(frozen=True, slots=True)
 class QuantizeDynamic:
-    """Matrix products in INT8 without calibration; for models of linear layers and attention."""
+    """Matrix products in INT8 without calibration; for models of linear layers and attention.
+
+    ``exclude`` names layers, with commas between, that stay in fp32; ``narrow`` is as in `QuantizeStatic`.
+    """
 
     takes: ClassVar[frozenset[str]] = frozenset({"onnxruntime"})
     gives: ClassVar[str] = ""
     kind: ClassVar[str] = "int8"
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"per_channel": (True, False)}
+    per_channel: bool = True
+    narrow: Literal["auto", "on", "off"] = "auto"
+    exclude: str = ""
+
+    def __post_init__(self) -> None:
+        check_words("quantize_dynamic", self)
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the quantised ``model.onnx``."""
         try:
-            import onnx
             from onnxruntime import quantization as quant
         except ImportError:
             raise MissingExtra("onnx", needed_for="ONNX Runtime quantisation") from None
-        operators = {node.op_type for node in onnx.load(source.path, load_external_data=False).graph.node}
-        if not operators & {"MatMul", "Gemm"}:
+        from steelyard.passes.onnx_graph import prepared, read_graph
+
+        if not {"MatMul", "Gemm"} & {node.op_type for node in read_graph(source.path).graph.node}:
             raise CannotApply("dynamic quantisation acts on matrix products, and this model has none")
-        logging.getLogger().setLevel(logging.ERROR)
-        target = bench.folder / "model.onnx"
+        graph, target = prepared(source.path, bench.folder), bench.folder / "model.onnx"
+        names = [node.name for node in read_graph(graph).graph.node]
         quant.quantize_dynamic(
-            str(source.path),
+            str(graph),
             str(target),
             op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            reduce_range=saturates(),
+            per_channel=self.per_channel,
+            reduce_range=narrows(self.narrow),
             weight_type=quant.QuantType.QInt8,
+            nodes_to_exclude=list(names_in("quantize_dynamic", self.exclude, names)),
         )
-        artifact = dataclasses.replace(source, folder=bench.folder, file=target.name, options={})
+        graph.unlink()
+        notes = (*source.notes, narrow_note(narrows(self.narrow)))
+        artifact = dataclasses.replace(source, folder=bench.folder, file=target.name, notes=notes)
         return Built(artifact=artifact, outputs=load_runner(artifact)(bench.examples), tolerance=1e-3)

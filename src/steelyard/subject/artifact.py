@@ -9,29 +9,54 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steelyard.errors import InvalidInput, SchemaTooNew, UnsafeFile
-from steelyard.records import Contract, Plan, Scalar, Step, SubjectSpec
+from steelyard.records import (
+    Contract,
+    Plan,
+    Sample,
+    Scalar,
+    Step,
+    SubjectSpec,
+    Unavailable,
+    decode,
+    encode,
+)
 from steelyard.subject.contract import check_contract
 
-__all__ = ["Artifact", "read_artifact", "refuse_code", "write_manifest"]
+__all__ = [
+    "FALLBACK",
+    "Artifact",
+    "found_while_built",
+    "keep_findings",
+    "read_artifact",
+    "refuse_code",
+    "write_manifest",
+]
 
 SCHEMA = 1  # of the manifest, whose form changes apart from that of records
 
 MANIFEST = "manifest.json"
+READINGS = "readings.jsonl"
+FALLBACK = "fallback"  # in a deployed folder: the same model before it was quantised
+_ASIDE = {  # what a folder holds beside the model
+    MANIFEST, READINGS, "README.md", "evidence.json", "parity.npz", "predict.py", "labels.txt", "requirements.txt",
+    "Dockerfile", ".dockerignore",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A model on disk and how to run it.
 
-    ``engine`` is ``eager`` (the user's own code with saved weights; not deployable), ``torch``, ``onnxruntime`` or
-    ``openvino``; ``file`` is relative to ``folder``; ``options`` go to the engine.
+    ``engine`` is ``eager`` (the user's own code with saved weights; not deployable), ``torch``, ``onnxruntime``,
+    ``openvino`` or ``tflite``; ``file`` is relative to ``folder``; ``options`` go to the engine. ``notes`` are sentences for
+    people about how it was made: layers that kept their precision, processors on which to be careful.
     """
 
     folder: Path
@@ -41,6 +66,7 @@ class Artifact:
     options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
     plan: Plan = dataclasses.field(default_factory=Plan)
     spec: SubjectSpec | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -60,8 +86,7 @@ class Artifact:
 
 def model_files(folder: Path) -> list[Path]:
     """The files in an artifact's folder that belong to the model itself, sorted by name."""
-    aside = {MANIFEST, "README.md", "evidence.json", "parity.npz"}
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name not in aside)
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name not in _ASIDE)
 
 
 def write_manifest(artifact: Artifact, extra: Mapping[str, Any] | None = None) -> None:
@@ -74,6 +99,7 @@ def write_manifest(artifact: Artifact, extra: Mapping[str, Any] | None = None) -
         "contract": dataclasses.asdict(artifact.contract),
         "plan": [{"name": s.name, "options": dict(s.options)} for s in artifact.plan.steps],
         "spec": dataclasses.asdict(artifact.spec) if artifact.spec else None,
+        "notes": list(artifact.notes),
         **(extra or {}),
     }
     temporary = artifact.folder / f".{MANIFEST}.part"
@@ -92,11 +118,26 @@ def read_artifact(folder: Path) -> Artifact:
         options=document.options,
         plan=Plan(steps=tuple(Step(name=s.name, options=tuple(s.options.items())) for s in document.plan)),
         spec=SubjectSpec(**document.spec.model_dump()) if document.spec else None,
+        notes=tuple(document.notes),
     )
     check_contract(artifact.contract)
     if not artifact.path.is_file():
         raise InvalidInput(f"{folder} is incomplete: its model file {artifact.file} is missing")
     return artifact
+
+
+def keep_findings(folder: Path, readings: Sequence[Sample | Unavailable]) -> None:
+    """Keep what was read while an artifact was made, such as the sensitivity of each layer, beside it."""
+    if readings:
+        (folder / READINGS).write_text("".join(f"{encode(r)}\n" for r in readings), encoding="utf-8")
+
+
+def found_while_built(folder: Path) -> tuple[Sample | Unavailable, ...]:
+    """What `keep_findings` kept in an artifact's folder; nothing where it kept nothing."""
+    path = folder / READINGS
+    if not path.exists():
+        return ()
+    return tuple(decode(line) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -167,13 +208,17 @@ class Manifest(_Strict):
     """What a manifest may say; a file name with a folder in it is refused, so nothing outside is opened."""
 
     schema_version: int
-    engine: Literal["eager", "torch", "onnxruntime", "openvino"]
+    engine: Literal["eager", "torch", "onnxruntime", "openvino", "tflite"]
     file: Annotated[str, Field(pattern=r"^\w[\w.\-]*$")]
     options: dict[str, str | bool | int | float | None] = {}
     contract: _Contract
     plan: list[_Step] = []
     spec: _Spec | None = None
+    notes: list[str] = []
     instruction_sets: list[str] = []
+    packages: dict[str, str] = {}
     files: dict[str, str] = {}
+    texts: bool = False
+    encode: Annotated[str, Field(pattern=r"^\w[\w.\-]*\.py:\w+$")] | None = None
     evidence: dict[str, Any] = {}
     parity: dict[str, float] = {}

@@ -78,6 +78,7 @@ ENGINES: Mapping[str, str] = {
     "torch": "steelyard.subject.engines.torch",
     "onnxruntime": "steelyard.subject.engines.onnxruntime",
     "openvino": "steelyard.subject.engines.openvino",
+    "tflite": "steelyard.subject.engines.tflite",
 }
 
 

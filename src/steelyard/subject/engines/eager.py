@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING
 
 from steelyard.errors import InvalidInput
@@ -33,4 +34,20 @@ def rebuild(artifact: Artifact) -> nn.Module:
 
 def load(artifact: Artifact) -> TorchRunner:
     """Run the module without gradients and nothing else changed; the option ``device`` puts it on an accelerator."""
-    return TorchRunner(rebuild(artifact), device=str(artifact.options.get("device") or "cpu"))
+    module = rebuild(artifact)
+    _check_inputs(module)
+    return TorchRunner(module, device=str(artifact.options.get("device") or "cpu"))
+
+
+def _check_inputs(module: nn.Module) -> None:
+    """Raise `InvalidInput`, naming them, for a module that cannot be called with one input."""
+    try:
+        taken = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # compiled code tells nothing of what it takes
+        return
+    needed = [p.name for p in taken if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1:
+        raise InvalidInput(
+            f"the model takes the inputs {', '.join(needed)}; exactly one is supported: wrap it in a module that makes the"
+            " others itself"
+        )

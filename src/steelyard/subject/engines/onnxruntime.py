@@ -1,8 +1,9 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the processor or where one of its execution providers runs."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import weakref
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import Slice, in_pieces, operator_totals, timed
 
@@ -29,35 +31,77 @@ _DTYPES = {
 }
 
 
-def open_session(path: Path, *, profile_to: Path | None = None, write_to: Path | None = None) -> Any:
+_CPU = "CPUExecutionProvider"
+_LEVELS = {
+    "none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL",
+}  # fmt: skip
+_NO_OPTIONS: Mapping[str, Scalar] = {}
+
+
+def open_session(
+    path: Path,
+    *,
+    options: Mapping[str, Scalar] = _NO_OPTIONS,
+    profile_to: Path | None = None,
+    write_to: Path | None = None,
+) -> Any:
     """An inference session whose threads stop spinning when a run ends, so that a resting process disturbs nobody.
 
-    It can be profiled into a file that begins as `profile_to`, and write the graph that it runs, optimised, to `write_to`.
+    The artifact's `options`: ``level`` of the graph's optimisation, ``threads`` of an operator, ``provider`` by ONNX Runtime's
+    own name, and ``trt_...`` for TensorRT. It can be profiled into a file that begins as `profile_to`, and write the graph that
+    it runs, optimised, to `write_to`. Raises `InvalidInput` where the provider is not there or does not start.
     """
     try:
         import onnxruntime
     except ImportError:
         raise MissingExtra("onnx", needed_for=f"running {path.name}") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    settings.intra_op_num_threads = int(options.get("threads") or 0)
+    level = _LEVELS[str(options.get("level") or "all")]
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     if profile_to is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile_to)
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile_to)
     if write_to is not None:
-        options.optimized_model_filepath = str(write_to)
+        settings.optimized_model_filepath = str(write_to)
+    providers = _providers(path, options, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # onnxruntime raises its own types, all straight from Exception
         raise InvalidInput(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:300]}") from None
+    wanted = str(options.get("provider") or _CPU)
+    if wanted not in session.get_providers():  # it says so in its log alone, and goes on with the next
+        raise InvalidInput(
+            f"{wanted} does not start here, so {path} would run elsewhere: is there a device and its driver?"
+        )
+    return session
+
+
+def _providers(path: Path, options: Mapping[str, Scalar], have: list[str]) -> list[Any]:
+    """The execution providers to ask for, the wanted one first; TensorRT leaves to CUDA what it cannot take."""
+    wanted = str(options.get("provider") or _CPU)
+    if wanted not in have:
+        raise InvalidInput(
+            f"{path} runs by {wanted}, which this ONNX Runtime lacks (it has {', '.join(have)}): install the build that has it"
+        )
+    if wanted == _CPU:
+        return [_CPU]
+    if wanted != "TensorrtExecutionProvider":
+        return [wanted, _CPU]
+    own = {key: str(value) for key, value in options.items() if key.startswith("trt_")}
+    if os.access(path.parent, os.W_OK):
+        own |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(path.parent / "engine_cache")}
+    return [(wanted, own), *(p for p in ("CUDAExecutionProvider",) if p in have), _CPU]
 
 
 class OnnxRunner:
     """A session called on NumPy arrays."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._session = open_session(path)
+    def __init__(self, path: Path, options: Mapping[str, Scalar] = _NO_OPTIONS) -> None:
+        self._path, self._options = path, options
+        self._session = open_session(path, options=options)
         self._input = self._session.get_inputs()[0].name
         self._batch = _fixed_batch(self._session)
         self._outputs = [self._session.get_outputs()[0].name]
@@ -80,7 +124,8 @@ class OnnxRunner:
     def profiling(self, inputs: NDArray[Any], /, *, graph: bool = True) -> OnnxProfiling:
         """See `Runner.profiling`; with `graph` the optimised graph is there to be counted."""
         inputs = inputs if self._batch is None else np.resize(inputs, (self._batch, *inputs.shape[1:]))
-        return OnnxProfiling(self._path, self._outputs, {self._input: inputs}, graph=graph)
+        feed = {self._input: inputs}
+        return OnnxProfiling(self._path, self._outputs, feed, graph=graph, options=self._options)
 
 
 class OnnxProfiling:
@@ -90,12 +135,20 @@ class OnnxProfiling:
     or is too large to be written. It goes when this object goes.
     """
 
-    def __init__(self, path: Path, outputs: list[str], feed: dict[str, NDArray[Any]], *, graph: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        outputs: list[str],
+        feed: dict[str, NDArray[Any]],
+        *,
+        graph: bool,
+        options: Mapping[str, Scalar] = _NO_OPTIONS,
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="steelyard-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         small = path.stat().st_size < _MOST_WRITTEN
         self.optimised: Path | None = folder / "optimised.onnx" if graph and small else None
-        self._session = open_session(path, profile_to=folder / "profile", write_to=self.optimised)
+        self._session = open_session(path, options=options, profile_to=folder / "profile", write_to=self.optimised)
         self._outputs, self._feed = outputs, feed
 
     def turn(self, calls: int) -> NDArray[np.float64]:
@@ -150,16 +203,19 @@ def _fixed_batch(session: Any) -> int | None:
 
 
 def load(artifact: Artifact) -> OnnxRunner:
-    """Load an ONNX file."""
-    return OnnxRunner(artifact.path)
+    """Load an ONNX file; see `open_session` for the options."""
+    return OnnxRunner(artifact.path, artifact.options)
 
 
 def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     """Shape of one example, dtype and number of classes of a model with one input and one output."""
     session = open_session(path)
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or not outputs:
+    if len(inputs) != 1:
         raise InvalidInput(f"{path} has inputs {[i.name for i in inputs]}; models with exactly one input are supported")
+    if len(outputs) != 1:
+        names = [o.name for o in outputs]
+        raise InvalidInput(f"{path} has outputs {names}; models with exactly one output, the logits, are supported")
     shape = inputs[0].shape[1:]
     if not shape or not all(isinstance(d, int) for d in shape):
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: compiled for each batch size, inputs bound once."""
+"""OpenVINO: compiled for each batch size, inputs bound once; on the processor unless the artifact says otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from steelyard.errors import InvalidInput, MissingExtra
 from steelyard.privacy import decline_telemetry
+from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import Slice, in_pieces, operator_totals, timed
 
@@ -44,10 +45,9 @@ class OpenVinoRunner:
     def __init__(self, artifact: Artifact) -> None:
         import openvino
 
-        precision = artifact.options.get("precision", "f32")
         self._core = openvino.Core()
         self._model = open_model(artifact.path)
-        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        self._device, self._config = str(artifact.options.get("device") or "CPU"), _config(artifact.options)
         self._shape = self._model.input(0).partial_shape
         self._batch = self._shape[0].get_length() if self._shape.is_static else None
         self._compiled: dict[int, Any] = {}  # by batch size, for all threads
@@ -88,7 +88,13 @@ class OpenVinoRunner:
         if self._shape.is_dynamic:
             model.reshape(list(inputs.shape))
         config = {**self._config, "PERF_COUNT": "YES"} if profiling else self._config
-        return self._core.compile_model(model, "CPU", config)
+        try:
+            return self._core.compile_model(model, self._device, config)
+        except RuntimeError as error:
+            have = ", ".join(self._core.available_devices)
+            raise InvalidInput(
+                f"OpenVINO cannot run this model on {self._device} (it finds {have}): {_last_line(error)}"
+            ) from None
 
     def executed(self, inputs: NDArray[Any]) -> Any:
         """The graph that runs for this batch size, with its order of execution, as an `openvino.Model`."""
@@ -112,6 +118,16 @@ class OpenVinoRunner:
     def model(self) -> Any:
         """A copy of the model as it was read, whose nodes have the names that a profile shows."""
         return self._model.clone()
+
+
+def _config(options: Mapping[str, Scalar]) -> dict[str, Any]:
+    """OpenVINO's properties for an artifact's options; numbers that are 0 or absent are left to the engine."""
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": str(options.get("hint") or "latency").upper(),
+        "INFERENCE_PRECISION_HINT": options.get("precision", "f32"),
+    }
+    counts = {"NUM_STREAMS": options.get("streams"), "INFERENCE_NUM_THREADS": options.get("threads")}
+    return config | {name: int(count) for name, count in counts.items() if count}
 
 
 class OpenVinoProfiling:
@@ -197,7 +213,7 @@ def _make_room(kept: dict[int, Any]) -> dict[int, Any]:
 
 
 def load(artifact: Artifact) -> OpenVinoRunner:
-    """Load IR or ONNX; the option ``precision`` is ``f32`` or ``bf16``."""
+    """Load IR or ONNX; options are ``precision``, ``hint``, ``streams``, ``threads`` and ``device``."""
     decline_telemetry()
     try:
         return OpenVinoRunner(artifact)
@@ -209,7 +225,10 @@ def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     """Shape of one example, dtype and number of classes of a model with one input and one output."""
     model = open_model(path)
     if len(model.inputs) != 1:
-        raise InvalidInput(f"{path} has {len(model.inputs)} inputs; models with exactly one input are supported")
+        raise InvalidInput(f"{path} has inputs {_names(model.inputs)}; models with exactly one input are supported")
+    if len(model.outputs) != 1:
+        names = _names(model.outputs)
+        raise InvalidInput(f"{path} has outputs {names}; models with exactly one output, the logits, are supported")
     shape = model.input(0).partial_shape
     if shape.rank.is_dynamic or len(shape) < 2 or any(d.is_dynamic for d in list(shape)[1:]):
         raise InvalidInput(f"{path}: input has shape {shape}; only the batch axis may be open")
@@ -225,6 +244,10 @@ def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
         _DTYPES[name],
         0 if classes.is_dynamic else classes.get_length(),
     )
+
+
+def _names(ports: Any) -> list[str]:
+    return [next(iter(sorted(port.names)), port.node.get_friendly_name()) for port in ports]
 
 
 def _last_line(error: BaseException) -> str:

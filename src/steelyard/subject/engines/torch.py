@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["TorchProfiling", "TorchRunner", "load", "open_program", "signature"]
+__all__ = ["TorchProfiling", "TorchRunner", "layer_of", "load", "one_tensor", "open_program", "signature"]
 
 
 class TorchRunner:
@@ -64,9 +64,9 @@ class TorchRunner:
         with self._grad_mode():
             tensor = self._torch.from_numpy(inputs)
             if self.device == "cpu":
-                outputs: NDArray[Any] = call(tensor).numpy()
+                outputs: NDArray[Any] = one_tensor(call(tensor)).numpy()
             else:
-                outputs = call(tensor.to(self.device)).cpu().numpy()
+                outputs = one_tensor(call(tensor.to(self.device))).cpu().numpy()
         return outputs
 
     def operator_seconds(self, inputs: NDArray[Any], runs: int) -> Mapping[str, tuple[float, int]]:
@@ -235,8 +235,29 @@ def _marking_nodes(module: Any, layers: Mapping[str, str]) -> Callable[[Any], An
 def _node_layers(module: nn.Module) -> dict[str, str]:
     """The module path that each node of an exported program's graph came from, where the export kept it."""
     graph = getattr(module, "graph", None)
-    stacks = {n.name: n.meta.get("nn_module_stack") for n in getattr(graph, "nodes", ())}
-    return {name: list(stack.values())[-1][0] for name, stack in stacks.items() if stack}
+    layers = {node.name: layer_of(node) for node in getattr(graph, "nodes", ())}
+    return {name: layer for name, layer in layers.items() if layer}
+
+
+def layer_of(node: Any) -> str:
+    """The module path that a node of a graph came from; empty where the export kept none."""
+    stack = node.meta.get("nn_module_stack")
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def one_tensor(outputs: Any) -> torch.Tensor:
+    """A model's outputs, if they are one tensor. Raises `InvalidInput`, naming what there is, for several."""
+    import torch
+
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    names = list(outputs) if isinstance(outputs, Mapping) else None
+    what = f"outputs {', '.join(map(str, names))}" if names else f"a {type(outputs).__name__}"
+    if names is None and isinstance(outputs, list | tuple):
+        what = f"{len(outputs)} outputs"
+    raise InvalidInput(
+        f"the model gives {what}; one tensor (n, classes) is needed: wrap it in a module that returns the logits"
+    )
 
 
 def _moved(module: nn.Module, device: str) -> nn.Module:
@@ -268,15 +289,22 @@ def _read(path: Path) -> torch.export.ExportedProgram:
 
 
 def load(artifact: Artifact) -> TorchRunner:
-    """Load a .pt2; with the option ``compile`` it is frozen and compiled at the first call, from the on-disk cache if warm."""
+    """Load a .pt2; with the option ``compile`` it is frozen and compiled at the first call, from the on-disk cache if warm.
+
+    ``compile`` is true or a mode of `torch.compile`; with ``dynamic`` one compilation serves all batch sizes.
+    """
     program = _read(artifact.path)
     module, batch = program.module(), _fixed_batch(program)
     if not artifact.options.get("compile"):
         return TorchRunner(module, batch=batch, device=str(artifact.options.get("device") or "cpu"))
-    return TorchRunner(module, compiled(module), batch=batch)
+    mode = artifact.options["compile"]
+    dynamic = bool(artifact.options.get("dynamic"))
+    return TorchRunner(
+        module, compiled(module, mode if isinstance(mode, str) else "default", dynamic=dynamic), batch=batch
+    )
 
 
-def compiled(module: nn.Module) -> Callable[[Any], Any]:
+def compiled(module: nn.Module, mode: str = "default", *, dynamic: bool = False) -> Callable[[Any], Any]:
     """`torch.compile` with constants folded into the code (frozen). Raises `CannotApply` without a C++ compiler."""
     import torch
     from torch._inductor import config
@@ -284,7 +312,7 @@ def compiled(module: nn.Module) -> Callable[[Any], Any]:
     if not shutil.which(environ.get("CXX", "g++")):
         raise CannotApply("torch.compile needs a C++ compiler (g++, or the one that CXX names) and none is installed")
     config.freezing = True
-    call: Callable[[Any], Any] = torch.compile(module, dynamic=False)
+    call: Callable[[Any], Any] = torch.compile(module, mode=mode, dynamic=dynamic)
     return call
 
 
@@ -293,7 +321,10 @@ def signature(path: Path) -> tuple[tuple[int, ...], str, int]:
     program = _read(path)
     inputs, outputs = (_values(program, names) for names in _ends(program))
     if len(inputs) != 1 or len(outputs) != 1:
-        raise InvalidInput(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is supported")
+        names = ", ".join(map(str, (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)))
+        raise InvalidInput(
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs ({names}); one of each is supported"
+        )
     shape, classes = inputs[0].shape[1:], outputs[0].shape[-1:]
     if not shape or not all(isinstance(d, int) for d in shape):
         raise InvalidInput(f"{path}: input has shape {_shown(inputs[0])}; only the batch axis may be open")
