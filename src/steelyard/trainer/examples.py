@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steelyard.errors import InvalidInput
 from steelyard.records import Contract
 from steelyard.subject.contract import prepare
 from steelyard.subject.splits import Encoded, Rows, Split
 
-__all__ = ["Batch", "Examples", "Rewrite", "in_order", "shuffled"]
+__all__ = ["Batch", "Examples", "Rewrite", "Unreadable", "first_unreadable", "in_order", "shuffled"]
 
 Index = NDArray[np.int64]
 Rewrite = Callable[[Sequence[str], Index, int], Sequence[str]]  # texts, their positions, the epoch
@@ -78,6 +79,25 @@ class Examples:
         if self.rewrite is None or not isinstance(self.raw, Encoded):
             return np.asarray(self.raw[index])
         return self.raw.rows(self.rewrite([self.raw.texts[i] for i in index], index, epoch))
+
+
+class Unreadable(InvalidInput):
+    """An example that cannot be read, such as a corrupt picture."""
+
+    def __init__(self, example: int, reason: str) -> None:
+        super().__init__(f"training example {example} cannot be read: {reason}; --skip-bad leaves such examples out")
+        self.example, self.reason = example, reason
+
+
+def first_unreadable(examples: Examples, index: Index, epoch: int) -> Unreadable | None:
+    """The first of these that cannot be read; None where each can, or none: then it is not the examples' fault."""
+    failed: list[Unreadable] = []
+    for position in index:
+        try:
+            examples.batch(np.array([position]), epoch)
+        except Exception as error:  # a user's own reader may raise anything
+            failed.append(Unreadable(int(position), " ".join(str(error).split())[:200] or type(error).__name__))
+    return failed[0] if 0 < len(failed) < max(2, len(index)) else None
 
 
 def shuffled(count: int, size: int, seed: int, epoch: int) -> list[Index]:

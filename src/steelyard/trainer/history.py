@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ended", "History"]
+from steelyard.records import Ended, Floats
 
-Floats = NDArray[np.float64]
-Ended = Literal["done", "time", "patience", "diverged"]
+__all__ = ["Ended", "History"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +29,18 @@ class History:
     best_epoch: int | None  # whose weights were kept, counted from 0; None: the last
     ended: Ended
     note: str = ""
+    validation_loss: Floats = field(
+        default_factory=lambda: np.zeros(0)
+    )  # an epoch, where the objective is the plain one
+    epoch_end_s: Floats = field(default_factory=lambda: np.zeros(0))  # seconds of training by each epoch's end
+    unread: tuple[tuple[int, str], ...] = ()  # examples that could not be read and were left out, and why
+    said: tuple[str, ...] = ()  # what was changed on the way
+    sent_bytes: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(0, dtype=np.int64)
+    )  # a step: gradients of this rank
+    sending_s: Floats = field(
+        default_factory=lambda: np.zeros(0)
+    )  # a step: while they were on the way, backward or not
 
     def __len__(self) -> int:
         return len(self.loss)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from steelyard.errors import InvalidInput
 
-__all__ = ["Recipe", "rate"]
+__all__ = ["Recipe"]
 
 Optimiser = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["cosine", "step", "one-cycle", "hold-then-decay", "constant"]
 Amp = Literal["none", "bf16", "fp16"]
 
-_ONE_CYCLE_RISE = 0.3  # of the steps; these three are the defaults of torch.optim.lr_scheduler.OneCycleLR
-_ONE_CYCLE_START = 1 / 25
-_ONE_CYCLE_END = _ONE_CYCLE_START / 1e4
+_ABOVE_0 = (
+    "lr", "epochs", "steps", "seconds", "batch", "accumulation", "micro_batch", "memory_gb", "clip_norm", "patience",
+    "gamma", "switch_lr", "swa_lr", "layer_decay",
+)  # fmt: skip
+_BELOW_1 = ("momentum", "label_smoothing", "ema", "swa", "dropout", "switch")
+_NOT_NEGATIVE = ("weight_decay", "l1", "warmup", "hold", "decay", "freeze")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +36,12 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9  # of sgd and rmsprop
     nesterov: bool = False
-    weight_decay: float = 0.0
+    switch: float | Literal["swats"] | None = None  # adam to sgd, after this share of the training
+    switch_lr: float | None = None  # sgd's rate then; None: the one that adam's steps project to
+    weight_decay: float = 0.0  # L2; adamw's is decoupled from the gradient
+    l1: float = 0.0  # times the sum of the absolute weights; biases and norms are left alone
     schedule: Schedule = "cosine"
+    per: Literal["step", "epoch"] = "step"  # how often the rate moves
     warmup: float = 0.0  # epochs in which the rate climbs in equal steps
     milestones: tuple[float, ...] = (0.5, 0.75)  # step: shares of the training after which the rate is cut
     gamma: float = 0.1  # step: what it is multiplied by
@@ -43,74 +52,75 @@ class Recipe:
     seconds: float | None = None
     batch: int = 128
     accumulation: int = 1
+    micro_batch: int | Literal["auto"] | None = None  # that pass the net at once; auto: what fits
+    memory_gb: float | None = None  # that the training may hold, for micro_batch auto; None: what there is
     label_smoothing: float = 0.0
+    dropout: float | None = None  # of every dropout layer, or of a new one before the classifier
     clip_norm: float | None = None  # the gradient's largest norm
     ema: float | None = None  # decay of the weights' moving average, which then takes the weights' place
+    swa: float | None = None  # share of the training after which each epoch's weights are averaged equally
+    swa_lr: float | None = None  # constant rate from then on; None: the schedule's
     patience: int | None = None  # epochs without a better validation score before it stops
     keep: Literal["best", "last"] = "best"  # which epoch's weights stay, where there is a validation score
     amp: Amp = "none"
     channels_last: bool = False
+    compile: bool = False  # the net, by torch.compile
+    fused: bool = False  # the optimiser's step in one kernel
+    state_bits: Literal[8, 32] = 32  # of adam's moments
+    checkpointing: Literal["none", "auto"] | tuple[str, ...] = "none"  # layers whose activations are made again
+    freeze: int = 0  # epochs in which the classifier alone is trained
+    layer_decay: float | None = None  # each layer's rate over that of the layer after it
+    augment: Mapping[str, Any] = field(default_factory=dict)  # see steelyard.trainer.augment
+    deterministic: bool = False  # no operation whose sum depends on chance
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise `InvalidInput` for a recipe that no training could follow."""
-        _one_of("optimiser", self.optimiser, get_args(Optimiser))
-        _one_of("schedule", self.schedule, get_args(Schedule))
-        _one_of("amp", self.amp, get_args(Amp))
+        for name, kind in (("optimiser", Optimiser), ("schedule", Schedule), ("amp", Amp)):
+            _one_of(name, getattr(self, name), get_args(kind))
         _one_of("keep", self.keep, ("best", "last"))
+        _one_of("per", self.per, ("step", "epoch"))
+        _one_of("state_bits", self.state_bits, (8, 32))
         if self.epochs is None and self.steps is None and self.seconds is None:
             raise InvalidInput("the recipe does not say when to stop: give epochs, steps or seconds")
-        for name in ("lr", "epochs", "steps", "seconds", "batch", "accumulation", "clip_norm", "patience", "gamma"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InvalidInput(f"{name} must be above 0, got {value}")
-        for name in ("momentum", "label_smoothing", "ema"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise InvalidInput(f"{name} must be at least 0 and below 1, got {value}")
-        for name in ("weight_decay", "warmup", "hold", "decay"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InvalidInput(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.nesterov and (self.optimiser != "sgd" or self.momentum == 0):
-            raise InvalidInput("nesterov is a kind of sgd's momentum: give optimiser sgd and a momentum above 0")
+        for name in _ABOVE_0:
+            self._check(name, "above 0", lambda value: math.isfinite(value) and value > 0)
+        for name in _BELOW_1:
+            self._check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
+        for name in _NOT_NEGATIVE:
+            self._check(name, "0 or more", lambda value: math.isfinite(value) and value >= 0)
+        self._check_pairs()
+
+    def plain(self) -> dict[str, Any]:
+        """Every field, in plain values."""
+        return dataclasses.asdict(self)
+
+    def _check(self, name: str, words: str, holds: Any) -> None:
+        value = getattr(self, name)
+        if value is not None and not isinstance(value, str) and not holds(value):
+            raise InvalidInput(f"{name} must be {words}, got {value}")
+
+    def _check_pairs(self) -> None:
+        """Words that only go with others."""
+        adam = self.optimiser in ("adam", "adamw")
+        refused = (
+            (self.nesterov and (self.optimiser != "sgd" or self.momentum == 0),
+             "nesterov is a kind of sgd's momentum: give optimiser sgd and a momentum above 0"),
+            (self.switch is not None and self.optimiser != "adam", "switch goes from adam to sgd: give optimiser adam"),
+            (self.switch_lr is not None and not isinstance(self.switch, int | float),
+             "switch_lr is the rate after a switch at a share of the training: give switch, such as 0.5"),
+            (self.state_bits == 8 and (not adam or self.switch is not None),
+             "state_bits 8 is of adam's moments: give optimiser adam or adamw, without a switch"),
+            (self.state_bits == 8 and self.fused, "state_bits 8 has no fused step: give one of the two"),
+            (self.ema is not None and self.swa is not None, "ema and swa both average the weights: give one of the two"),
+            (self.swa_lr is not None and self.swa is None, "swa_lr is the rate while weights are averaged: give swa, such as 0.75"),
+            (self.memory_gb is not None and self.micro_batch != "auto", "memory_gb is what micro_batch auto keeps: give micro_batch auto"),
+        )  # fmt: skip
+        for wrong, words in refused:
+            if wrong:
+                raise InvalidInput(words)
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
     if value not in known:
-        raise InvalidInput(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
-
-
-def rate(recipe: Recipe, step: int, total: int, per_epoch: int) -> float:
-    """The factor on the recipe's rate at a step, counted from 0, of a training of `total` steps.
-
-    Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) are PyTorch's, without the cycle of the momentum. A
-    linear warm-up stands before any schedule but one-cycle, which has its own, and takes its steps from the whole.
-
-    >>> recipe = Recipe(epochs=10, schedule="cosine")
-    >>> [round(rate(recipe, step, 100, 10), 3) for step in (0, 50, 99)]
-    [1.0, 0.5, 0.0]
-    """
-    if recipe.schedule == "one-cycle":
-        return _one_cycle(step, total)
-    warm = min(round(recipe.warmup * per_epoch), total - 1)
-    if step < warm:
-        return (step + 1) / warm
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
-    if recipe.schedule == "step":
-        return float(recipe.gamma ** sum(step >= share * total for share in recipe.milestones))
-    if recipe.schedule == "hold-then-decay":
-        return math.exp(-recipe.decay * max(0, step // per_epoch - recipe.hold + 1))
-    return 1.0
-
-
-def _one_cycle(step: int, total: int) -> float:
-    top, end = _ONE_CYCLE_RISE * total - 1, total - 1
-    if step <= top:
-        return _along(_ONE_CYCLE_START, 1.0, step / top)
-    return _along(1.0, _ONE_CYCLE_END, (step - top) / (end - top))
-
-
-def _along(start: float, end: float, share: float) -> float:
-    """From one value to another on half a cosine."""
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * min(share, 1.0)))
+        raise InvalidInput(f"{name} must be {', '.join(map(str, known[:-1]))} or {known[-1]}, got {value!r}")
