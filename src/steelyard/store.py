@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from types import TracebackType
@@ -26,26 +27,35 @@ from steelyard.records import (
     Evaluation,
     Finding,
     GateReport,
+    Ledger,
+    LedgerCell,
+    LedgerEnd,
+    LedgerTurns,
     Measurement,
     Outcome,
     Plan,
     Profiled,
+    RateSearch,
     Run,
     RunRecords,
     SavedBaseline,
     Suite,
     SuiteCell,
+    TrainingRun,
     Trial,
     Verification,
+    Watched,
     decode,
     encode,
 )
 
 __all__ = [
+    "LedgerRecords",
     "RunFolder",
     "append_control",
     "check_idle",
     "holds_evaluations",
+    "holds_gates",
     "kind_of",
     "read_baseline",
     "read_calibration",
@@ -53,8 +63,11 @@ __all__ = [
     "read_controls",
     "read_evaluations",
     "read_gates",
+    "read_ledger",
     "read_records",
     "read_suite",
+    "read_training",
+    "read_watched",
     "state_folder",
     "write_baseline",
     "write_calibration",
@@ -97,9 +110,10 @@ class RunFolder:
             (self.path / ".lock").unlink()
             self.path.rmdir()
 
-    def append(self, record: object) -> None:
-        """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""
-        _append(self.path / RECORDS, record)
+    def append(self, *records: object) -> None:
+        """Write records, in one go, and wait until they are on disk. Raises `StorageFull`, leaving earlier records whole."""
+        if records:
+            _append(self.path / RECORDS, *records)
 
     def records(self) -> RunRecords | None:
         """What the folder holds so far, or None for a fresh one."""
@@ -110,6 +124,15 @@ class RunFolder:
         """The evaluations that the folder holds, in the order they were made; raises `InvalidInput` for another kind of run."""
         path = self.path / RECORDS
         return read_evaluations(self.path) if path.exists() and path.stat().st_size else ()
+
+    def trainings(self) -> tuple[TrainingRun | RateSearch, ...]:
+        """The trainings that the folder holds and their rates' searches, in order; raises `InvalidInput` for another kind of run."""
+        path = self.path / RECORDS
+        return _trainings(self.path) if path.exists() and path.stat().st_size else ()
+
+    def ledger(self) -> LedgerRecords:
+        """What the folder's ledger holds so far; raises `InvalidInput` where it holds none."""
+        return read_ledger(self.path)
 
     def compared(self) -> tuple[Compared, tuple[Comparison, ...]] | None:
         """The words of the comparison that the folder holds and its rounds, or None for a fresh one."""
@@ -178,6 +201,64 @@ def read_evaluations(folder: Path) -> tuple[Evaluation, ...]:
     return found
 
 
+def read_training(folder: Path) -> TrainingRun:
+    """The last training recorded in a folder. Raises `InvalidInput` where there is none, or the folder holds another kind of run."""
+    runs = [record for record in _trainings(folder) if isinstance(record, TrainingRun)]
+    if not runs:
+        raise InvalidInput(f"{folder} holds no training that ended: run the same `steelyard train` again to go on")
+    return runs[-1]
+
+
+def read_watched(folder: Path) -> Watched:
+    """What was watched of a user's own training. Raises `InvalidInput` where the folder holds none."""
+    path = folder / RECORDS
+    found = [record for record in _lines(path) if isinstance(record, Watched)] if path.is_file() else []
+    if not found:
+        raise InvalidInput(
+            f"{folder} holds no watched training: give the folder that steelyard.training(out=...) named"
+        )
+    return found[-1]
+
+
+def _trainings(folder: Path) -> tuple[TrainingRun | RateSearch, ...]:
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
+    found = tuple(record for record in _lines(path) if not isinstance(record, tuple))  # findings stand beside a run
+    other = next((record for record in found if not isinstance(record, TrainingRun | RateSearch)), None)
+    if other is not None:
+        kind = other.command if isinstance(other, Run) else "another kind"
+        raise InvalidInput(f"{folder} holds a run of {kind}: give another --out, or remove the folder")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LedgerRecords:
+    """A training ledger's folder, grouped. A technique's later cell of a seed replaces an earlier one."""
+
+    ledger: Ledger
+    cells: tuple[LedgerCell, ...]
+    turns: tuple[LedgerTurns, ...]
+    end: LedgerEnd | None
+
+
+def read_ledger(folder: Path) -> LedgerRecords:
+    """The training ledger recorded in a folder. Raises `InvalidInput` where there is none, or another kind of run."""
+    path = folder / RECORDS
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no run (no {RECORDS}): give the folder that --out named")
+    first, *further = _lines(path)
+    if not isinstance(first, Ledger):
+        kind = first.command if isinstance(first, Run) else "another kind"
+        raise InvalidInput(f"{folder} holds a run of {kind}: give another --out, or remove the folder")
+    return LedgerRecords(
+        ledger=first,
+        cells=tuple({(c.technique, c.seed): c for c in further if isinstance(c, LedgerCell)}.values()),
+        turns=tuple(r for r in further if isinstance(r, LedgerTurns)),
+        end=next((r for r in reversed(further) if isinstance(r, LedgerEnd)), None),
+    )
+
+
 def holds_evaluations(folder: Path) -> bool:
     """Whether the folder's records begin with an evaluation."""
     return kind_of(folder) is Evaluation
@@ -215,12 +296,22 @@ def _compared(folder: Path) -> tuple[Compared, tuple[Comparison, ...]]:
 
 
 def read_gates(folder: Path) -> tuple[GateReport, ...]:
-    """The reports of gates that a folder holds, in order; a run's folder may hold some too. Raises `InvalidInput` for none."""
+    """The reports of gates that a folder holds, in order; a run's folder may hold some too. Raises `InvalidInput` for none.
+
+    One that was stopped between its stages stands there only until another follows.
+    """
     path = folder / RECORDS
-    found = tuple(r for r in _lines(path) if isinstance(r, GateReport)) if path.is_file() else ()
+    known = tuple(r for r in _lines(path) if isinstance(r, GateReport)) if path.is_file() else ()
+    found = (*(r for r in known[:-1] if not r.open), *known[-1:])
     if not found:
         raise InvalidInput(f"{folder} holds no gate's report: give the folder that `steelyard gate --out` named")
     return found
+
+
+def holds_gates(folder: Path) -> bool:
+    """Whether any gate's report stands in a folder."""
+    path = folder / RECORDS
+    return path.is_file() and any(isinstance(record, GateReport) for record in _lines(path))
 
 
 def check_idle(folder: Path) -> None:
@@ -356,9 +447,9 @@ def _lines(path: Path) -> Iterator[Any]:
                 raise type(error)(f"{path}, line {number}: {error}") from None
 
 
-def _append(path: Path, record: object) -> None:
-    """Write one record and wait until it is on disk. Raises `StorageFull`, leaving earlier records whole."""
-    line = (encode(record) + "\n").encode()
+def _append(path: Path, *records: object) -> None:
+    """Write records and wait until they are on disk. Raises `StorageFull`, leaving earlier records whole."""
+    lines = "".join(encode(record) + "\n" for record in records).encode()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
@@ -366,7 +457,7 @@ def _append(path: Path, record: object) -> None:
     try:
         size = os.fstat(descriptor).st_size
         try:
-            _write_all(descriptor, line)
+            _write_all(descriptor, lines)
             os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, size)

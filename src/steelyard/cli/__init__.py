@@ -17,24 +17,33 @@ _COMMANDS = {
     "benchmark": "What a model costs: latency, throughput, memory, size, energy. No data needed.",
     "profile": "Where the time goes: operators, layers on the roofline, a trace, findings.",
     "evaluate": "How good is a model: every metric with its interval, from saved predictions or a model.",
+    "train": "Train a model by a recipe, and judge it once on data nothing has seen.",
+    "ledger": "What each training technique brings on a model, over seeds; the recipe that pays.",
+    "augment": "Look at what augmentation makes of training examples, and of their labels.",
     "compare": "Is one faster than the other, slower or equivalent: models, Python functions or commands.",
     "gate": "May this change pass: a candidate judged against a baseline, for CI.",
     "carbon": "What many inferences of a run's model emit: on this grid, on others, or begun later.",
     "suite": "Benchmark suites: models x data x engines x batches, read and compared.",
     "report": "Render a run's report again, from its records alone.",
     "verify": "Check a deployed folder on the machine where it will live.",
-    "predict": "Say what one picture shows.",
+    "predict": "What a deployed folder says of a picture, a text, or many examples.",
     "doctor": "Engines, instruction sets, sensors and noise of this machine.",
 }
 
 
 _HOMES = {
+    "augment": "steelyard.cli.augment",
     "carbon": "steelyard.cli.carbon",
     "compare": "steelyard.cli.compare",
     "evaluate": "steelyard.cli.evaluate",
     "gate": "steelyard.cli.gate",
+    "ledger": "steelyard.cli.ledger",
+    "optimize": "steelyard.cli.optimize",
+    "predict": "steelyard.cli.deployed",
     "profile": "steelyard.cli.profile",
     "suite": "steelyard.cli.suite",
+    "train": "steelyard.cli.train",
+    "verify": "steelyard.cli.deployed",
 }
 
 

@@ -17,12 +17,13 @@ from steelyard.pipeline.job import Progress
 from steelyard.records import Contract, Overlap, SubjectSpec
 from steelyard.subject.artifact import Artifact, read_artifact, write_manifest
 from steelyard.subject.contract import prepare
+from steelyard.subject.encoder import carry
 from steelyard.subject.load import load_subject
 from steelyard.subject.safe import save_weights
 from steelyard.subject.splits import Split, Splits, overlaps, stratified, write_split
 from steelyard.subject.subject import Subject
 
-__all__ = ["Prepared", "prepare_subject"]
+__all__ = ["Prepared", "prepare_subject", "with_labels"]
 
 CALIBRATION = 300  # training examples that quantisers may look at
 EXAMPLES = 64  # inputs that timing cycles through
@@ -43,6 +44,15 @@ class Prepared:
     warnings: tuple[str, ...]
     splits: Splits | None = None
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """The warnings, and the overlaps in words, for those who do not list them otherwise."""
+        said = (
+            f"{o.count} {o.split} example(s) also stand in {o.other}: the {o.split} quality is flattered"
+            for o in self.overlaps
+        )
+        return (*said, *self.warnings)
+
 
 def prepare_subject(
     spec: SubjectSpec, out: Path, progress: Progress, *, with_data: bool = True, to_train: bool = False
@@ -58,8 +68,9 @@ def prepare_subject(
     if with_data:
         progress("reading the data", None)
         splits = subject.splits()
-        contract = _with_labels(contract, splits)
+        contract = with_labels(contract, splits)
     baseline = _baseline(spec, subject, contract, splits, out / "baseline", progress)
+    carry(subject, out)
     inputs = out / "data" / "inputs.npy"
     inputs.parent.mkdir(parents=True, exist_ok=True)
     if splits is None:
@@ -82,12 +93,12 @@ def prepare_subject(
         sizes={name: len(split) for name, split in splits.items()},
         method=splits.method,
         overlaps=found,
-        warnings=(*(_overlap_warning(o) for o in found), *untrained),
+        warnings=untrained,
         splits=splits,
     )
 
 
-def _with_labels(contract: Contract, splits: Splits) -> Contract:
+def with_labels(contract: Contract, splits: Splits) -> Contract:
     """The model's own class names win; positions alone (0, 1, 2 ...) give way to the data's names."""
     nameless = contract.labels == tuple(str(i) for i in range(len(contract.labels)))
     if (nameless and len(splits.labels) in (0, len(contract.labels))) or not contract.labels:
@@ -196,7 +207,3 @@ def _write_training(train: Split, folder: Path) -> tuple[str, ...]:
         return (warning,)
     write_split(train, folder, "train")
     return ()
-
-
-def _overlap_warning(overlap: Overlap) -> str:
-    return f"{overlap.count} {overlap.split} example(s) also stand in {overlap.other}: the {overlap.split} quality is flattered"
