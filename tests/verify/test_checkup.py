@@ -133,7 +133,7 @@ def test_other_outputs_here_than_at_delivery_fail(copied: Path) -> None:
         content = dict(saved)
     np.savez(copied / "parity.npz", **{**content, "outputs": content["outputs"] + 0.1})
     checkup = check_folder(copied, seconds=0.05)
-    assert _outcomes(checkup)["runs here"] == "failed"
+    assert _outcomes(checkup)["same outputs"] == "failed"
     assert "outputs differ" in checkup.checks[-1].detail
 
 

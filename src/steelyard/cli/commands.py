@@ -12,7 +12,7 @@ from rich.console import Console
 
 from steelyard.errors import InvalidInput
 
-__all__ = ["benchmark", "declarations", "doctor", "optimize", "output", "predict", "region", "report", "verify"]
+__all__ = ["benchmark", "declarations", "doctor", "output", "region", "report", "show_run"]
 
 _Command = Callable[..., Any]
 
@@ -56,52 +56,13 @@ def declarations(skip: tuple[str, ...] = ()) -> Callable[[_Command], _Command]:
 
 @click.command()
 @click.argument("source")
-@click.option("--data", help="'digits', a folder, an .npz, .csv or .parquet file, or file.py:function.")
-@click.option("--require", multiple=True, help="What must hold, such as 'accuracy drop <= 0.5%'; may be repeated.")
-@click.option("--budget", default="10m", show_default=True, help="Time for search and proof, such as 90s, 10m or 1h.")
-@click.option("--out", type=click.Path(), help="Run folder (runs/NAME).")
-@click.option("--seed", type=int, default=0, show_default=True, help="For the split of data that comes unsplit.")
-@click.option("--label", help="Label column of a table (the last).")
-@click.option("--memory", type=click.FloatRange(min=0.1), help="GB that one candidate may hold (4/5 of the machine's).")
-@click.option("--timeout", default="10m", show_default=True, help="Time for one step of one candidate.")
-@region
-@declarations()
-@output
-def optimize(
-    source: str,
-    require: tuple[str, ...],
-    budget: str,
-    memory: float | None,
-    timeout: str,
-    as_json: bool,
-    quiet: bool,
-    **words: Any,
-) -> int:
-    """Make SOURCE faster under requirements, and prove it on data nothing has seen.
-
-    SOURCE is file.py[:function] (its code is run), torchvision:NAME, or a path to .onnx, .xml or .pt2. The run folder
-    keeps every record; the same command on the same folder goes on where a stopped run stood.
-    """
-    from steelyard import api
-    from steelyard.cli.progress import showing
-    from steelyard.measure.process import Limits
-
-    limits = Limits(seconds=api.parse_budget(timeout), memory_bytes=int((memory or 0) * 1e9))
-    with showing(api.parse_budget(budget), quiet=quiet or as_json) as progress:
-        result = api.optimize(source, require=require, budget=budget, progress=progress, limits=limits, **words)
-    _show(result, as_json=as_json, quiet=quiet)
-    return 0 if result.met else 3
-
-
-@click.command()
-@click.argument("source")
 @click.option("--batch", default="1,2,4,8,16,32", show_default=True, help="Batch sizes of the throughput sweep.")
 @click.option("--concurrency", default="1", show_default=True, help="Numbers of callers at once, such as 1,2,4.")
 @click.option("--percentiles", default="50,90,99", show_default=True, help="Of latency, such as 50,95,99.9.")
 @click.option("--scenario", default="", help="MLPerf's, with commas: single-stream, multi-stream, server, offline.")
 @click.option("--target", help="Latency to keep, such as 'p99 <= 35 ms': for the batch size to use, and --stress.")
 @click.option("--stress", is_flag=True, help="Raise the load until the target (or ten median latencies) breaks.")
-@click.option("--budget", default="15s", show_default=True, help="Time to measure.")
+@click.option("--budget", default="30s", show_default=True, help="Time for all of it.")
 @click.option("--out", type=click.Path(), help="Run folder (runs/NAME-benchmark).")
 @region
 @declarations()
@@ -133,7 +94,7 @@ def benchmark(
             progress=progress,
             **words,
         )
-    _show(result, as_json=as_json, quiet=quiet)
+    show_run(result, as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -172,8 +133,12 @@ def report(
         show_compared(result, as_json=as_json, quiet=quiet)
     elif isinstance(result, api.Evaluated):
         show(result, as_json=as_json, quiet=quiet)
+    elif isinstance(result, api.Trained):
+        from steelyard.cli.train import show as show_trained
+
+        show_trained(result, as_json=as_json, quiet=quiet)
     else:
-        _show(result, as_json=as_json, quiet=quiet)
+        show_run(result, as_json=as_json, quiet=quiet)
     return 0
 
 
@@ -190,52 +155,6 @@ def _show_page(page: Path, *, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps({"report": str(page)}, indent=2))
     elif not quiet:
         click.echo(f"report    {page}")
-
-
-@click.command()
-@click.argument("folder", type=click.Path())
-@click.option("--budget", default="5s", show_default=True, help="Time to measure.")
-@output
-def verify(folder: str, budget: str, as_json: bool, quiet: bool) -> int:
-    """Check a deployed FOLDER on this machine: whole, same outputs, cost. Exit status 1 if a check fails."""
-    from steelyard import api
-    from steelyard.cli.progress import showing
-
-    seconds = api.parse_budget(budget)
-    with showing(seconds, quiet=quiet or as_json) as progress:
-        checkup = api.verify_folder(folder, seconds=seconds, progress=progress)
-    if as_json:
-        rows = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in checkup.checks]
-        click.echo(json.dumps({"passed": checkup.passed, "checks": rows}, indent=2))
-    elif not quiet:
-        console = Console()
-        for check in checkup.checks:
-            mark, style = {"passed": ("✓", "green"), "failed": ("✗", "red"), "noted": ("•", "yellow")}[check.outcome]
-            console.print(f"[{style}]{mark}[/] {check.name}: ", end="")
-            console.print(check.detail, markup=False, highlight=False, soft_wrap=True)
-        if checkup.measured is not None:
-            from steelyard.report.text import measurement_table
-
-            console.print(measurement_table(checkup.measured))
-    return 0 if checkup.passed else 1
-
-
-@click.command()
-@click.argument("folder", type=click.Path())
-@click.argument("picture", type=click.Path())
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes to show.")
-@output
-def predict(folder: str, picture: str, top: int, as_json: bool, quiet: bool) -> int:
-    """Say what PICTURE shows, by the deployed model in FOLDER."""
-    from steelyard import api
-
-    answer = api.load(folder).predict(picture)
-    if as_json:
-        click.echo(json.dumps({"label": answer.label, "probabilities": dict(answer.probabilities)}, indent=2))
-    elif not quiet:
-        for name, share in list(answer.probabilities.items())[:top]:
-            click.echo(f"{share:7.2%}  {name}")
-    return 0
 
 
 @click.command()
@@ -274,7 +193,7 @@ def doctor(test: bool, fit: bool, budget: str, as_json: bool, quiet: bool) -> in
     return 0
 
 
-def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
+def show_run(result: Any, *, as_json: bool, quiet: bool) -> None:
     from steelyard.pipeline.render import quality_estimates
     from steelyard.report import text
     from steelyard.report.load_tables import load_tables

@@ -24,6 +24,7 @@ from typing import Literal
 
 from steelyard.counts.macs import canonical
 from steelyard.diagnose.ceilings import ceilings
+from steelyard.diagnose.condition import QUANTISED, conditions
 from steelyard.diagnose.surroundings import surroundings
 from steelyard.records import Finding, Measurement, Plan, Prediction, Profiled, Sample, Scalar, Step, Unavailable
 from steelyard.report import numbers
@@ -45,6 +46,7 @@ class Effect:
     bytes: float = 1.0  # of the counted operators: weights and activations in the new type
     macs: float = 1.0  # share of the work that is left
     engine: bool = False  # takes the place of PyTorch's eager execution
+    words: str = ""  # what it changes that no factor says
 
 
 EFFECTS: Mapping[str, Effect] = {
@@ -57,9 +59,20 @@ EFFECTS: Mapping[str, Effect] = {
     "quantize_static": Effect(dtype="int8", bytes=0.25, overhead=1.3),  # quantising and back are operators too
     "quantize_dynamic": Effect(dtype="int8", bytes=0.3, overhead=1.2),  # inputs are quantised at every call
     "nncf_int8": Effect(dtype="int8", bytes=0.25, overhead=1.2),
+    "mixed": Effect(dtype="int8", bytes=0.3, overhead=1.25, words="layers that do not bear INT8 stay in fp32"),
+    "weight_only": Effect(
+        bytes=0.5, words="weights are read in 8 or 4 bits and widened: the arithmetic stays as it is"
+    ),
+    "fp16": Effect(words="the size halves; only processors with fp16 arithmetic become faster"),
+    "fold": Effect(other=0.8, words="a normalisation less for each layer that took one in"),
+    "onnx_optimise": Effect(words="other graph optimisations than ONNX Runtime's own choice"),
+    "tensorrt": Effect(overhead=0.3, slack=0.5, other=0.5),
+    "tflite": Effect(overhead=0.2, slack=0.6, other=0.5, engine=True),
     "prune": Effect(macs=0.5, other=0.7),  # half of the products are 0.7 of the channels on either side
     "factorise": Effect(macs=0.6, overhead=1.3),  # two layers in the place of one
     "sparsify": Effect(),
+    "distill": Effect(macs=0.3, other=0.5),  # a light net by name; for rewrites see `_distilled`
+    "qat": Effect(dtype="int8", bytes=0.25, overhead=0.24, slack=0.4, other=0.3, engine=True),  # through OpenVINO
 }
 
 # Minutes to build a candidate by each step, and to weigh it once; `cost_hints` takes their place where known.
@@ -73,9 +86,18 @@ BUILD_MINUTES: Mapping[str, float] = {
     "quantize_static": 0.5,
     "quantize_dynamic": 0.2,
     "nncf_int8": 0.8,
+    "mixed": 4.0,  # each layer is quantised alone
+    "weight_only": 0.3,
+    "fp16": 0.2,
+    "fold": 0.2,
+    "onnx_optimise": 0.1,
+    "tensorrt": 2.0,
+    "tflite": 1.0,
     "prune": 3.0,
     "factorise": 3.0,
     "sparsify": 3.0,
+    "distill": 5.0,
+    "qat": 3.0,
     "weigh": 0.3,
 }
 
@@ -99,14 +121,15 @@ def diagnose(
     of `steelyard.probe.peaks`.
     The first finding is ``compute-bound``, ``memory-bound``, ``dispatch-bound`` or ``under-utilised``, its evidence, and a
     prediction for each plan, those that gain most per minute first and the hopeless ones last; or ``undiagnosed``, saying
-    what is missing. Findings about what surrounds the model follow, where there is reason (`surroundings`).
+    what is missing. Findings about what surrounds the model (`surroundings`), about its weights, its answers and its data
+    (`conditions`) follow, where there is reason.
 
     With a profile, arithmetic is held to the peak of each layer's own data type, the evidence says how the time divides
     between bounds, and the first finding says what each technique can give at most (`ceilings`).
 
     ``cost_hints`` are minutes by step name, and for ``weigh``; missing names have those of `BUILD_MINUTES`.
     """
-    around = surroundings(baseline, profiled)
+    around = (*surroundings(baseline, profiled), *conditions(baseline, peaks))
     parts = _take_apart(baseline, peaks, profiled)
     if isinstance(parts, Unavailable):
         claim = f"cannot say what bounds this model: {parts.quantity} is missing ({parts.reason})"
@@ -163,6 +186,7 @@ class _Parts:
     macs_share: Mapping[str, float]  # of the MACs, by canonical operator
     memory: Traffic
     time_share: Mapping[str, float]  # of the operators' time, by their names
+    narrow: float = 0.0  # share of the weights that are in 8 bits already
 
     @property
     def ideal_s(self) -> float:
@@ -241,6 +265,7 @@ def _split(
         macs_share=_macs_share(baseline),
         time_share=_shares(seconds),
         memory=roof.traffic,
+        narrow=max((s.value for s in baseline.all("narrow_weights_share")), default=0.0),
     )
 
 
@@ -369,7 +394,7 @@ def _on_convolutions(parts: _Parts, factor: float) -> float:
 
 def _ideal_s(parts: _Parts, plan: Plan) -> float:
     """The least time in the plan's data types: the part of the work that a step converts, and the rest as it was."""
-    changed = [step for step in plan.steps if _effect(step).dtype != "fp32"]
+    changed = [step for step in plan.steps if _effect(step).dtype != "fp32" or _effect(step).bytes < 1]
     left_s = parts.ideal_s * math.prod(_effect(step).macs for step in plan.steps)
     return left_s * _least(parts, changed[-1]) if changed else left_s
 
@@ -393,6 +418,8 @@ def _effect(step: Step) -> Effect:
         return Effect(overhead=effect.overhead, slack=effect.slack, other=0.25, dtype="bf16", bytes=0.5, engine=True)
     if step.name == "prune":
         return _pruned(dict(step.options))
+    if step.name == "distill":
+        return _distilled(*_student(step))
     return effect
 
 
@@ -403,11 +430,28 @@ def _pruned(options: Mapping[str, Scalar]) -> Effect:
     return Effect(macs=macs, other=math.sqrt(macs))
 
 
+def _student(step: Step) -> tuple[str, float]:
+    """What ``distill`` makes of the model, and how much of it."""
+    word, _, amount = str(dict(step.options).get("student") or "separable").partition("=")
+    return word, float(amount or 1)
+
+
+def _distilled(word: str, amount: float) -> Effect:
+    """A width acts on both sides of a product; of 3 x 3 kernels 1/9 of the work stays, and 1/channels, in two layers."""
+    if word == "width":
+        return Effect(macs=amount**2, other=amount)
+    if word == "depth":
+        return Effect(macs=amount, other=amount, overhead=amount)
+    return Effect(macs=min(1.0, 0.15 * amount), overhead=1.5) if word == "separable" else EFFECTS["distill"]
+
+
 def _why_not(parts: _Parts, step: Step) -> str:
     """Why a step will not help here; empty if it may."""
     convolution, matmul = parts.share_of("convolution"), parts.share_of("matmul")
     if step.name == "sparsify":
         return "the engines here multiply zeros like any other number, and files store them: neither faster nor smaller"
+    if step.name == "distill" and _student(step)[0] == "separable" and convolution == 0:
+        return "separable takes convolutions apart, and this model has none"
     if step.name == "channels_last" and convolution == 0:
         return "channels-last is a layout for convolutions, and this model has none"
     if step.name == "quantize_dynamic" and matmul < _LITTLE:
@@ -420,6 +464,8 @@ def _why_not(parts: _Parts, step: Step) -> str:
 
 def _type_brings_nothing(parts: _Parts, step: Step) -> str:
     kind = _effect(step).dtype
+    if kind == "int8" and parts.narrow >= QUANTISED:
+        return f"{parts.narrow:.0%} of the weights are in 8 bits already: quantising again adds error and no speed"
     if kind == "fp32" or kind not in parts.peaks or _least(parts, step) < _WORTH:
         return ""
     rate, fp32 = parts.peaks[kind], parts.peaks["fp32"]
@@ -442,6 +488,8 @@ def _why(parts: _Parts, plan: Plan, ideal_s: float) -> str:
             )
         if effect.dtype != "fp32":
             said.append(_rate_words(parts, effect.dtype))
+        if effect.words:
+            said.append(effect.words)
     said.append(f"least time {numbers.seconds(ideal_s)} of {numbers.seconds(parts.latency_s)} now")
     return "; ".join(said)
 

@@ -21,7 +21,7 @@ from steelyard.probe.monitor import Monitor
 from steelyard.records import Contract, Environment, Measurement, Predictions, Sample, Scalar, Unavailable
 from steelyard.stats.changepoint import steady_from
 from steelyard.store import read_calibration
-from steelyard.subject.artifact import Artifact, model_files
+from steelyard.subject.artifact import Artifact, found_while_built, model_files
 from steelyard.subject.splits import read_split
 
 __all__ = ["WeighSettings", "predict_split", "predictions", "read_parity", "weigh", "weigh_in"]
@@ -43,6 +43,7 @@ class WeighSettings:
     split: str | None = None
     evaluate_batch: int = 64
     count: bool = True  # parameters and MACs
+    health: bool = False  # what weights and units tell, of a baseline
     monitor_hz: float = 0.0  # how often the machine is looked at during the timed run; 0: never
 
 
@@ -90,6 +91,8 @@ def weigh_in(
         say("counting")
         readings += _counts(child, settings.operator_runs)
         readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
+    if settings.health:
+        readings += _told(child, ("health",), "health")
     calibration = read_calibration(host.machine)
     readings += energy_readings(run, host, calibration=calibration, counted=readings, plan=artifact.plan)
     if settings.sweep:
@@ -100,7 +103,7 @@ def weigh_in(
         say(f"quality on {settings.split}")
         made = (_evaluate(child, artifact.contract, data, settings.split, settings.evaluate_batch),)
     stored = sum(path.stat().st_size for path in model_files(artifact.folder))
-    readings.append(_reading("stored_bytes", "byte", [stored], provenance="counted"))
+    readings += [_reading("stored_bytes", "byte", [stored], provenance="counted"), *found_while_built(artifact.folder)]
     return Measurement(subject=artifact.fingerprint(), environment=host, readings=tuple(readings), predictions=made)
 
 
@@ -196,14 +199,19 @@ def _operators(child: Child, runs: int) -> Iterable[Reading]:
 
 
 def _counts(child: Child, runs: int) -> Iterable[Reading]:
-    """Parameters and MACs; a model that cannot be counted is no worse a model."""
+    """Parameters and MACs."""
+    return _told(child, ("parameters", "macs", "macs_coverage"), "count", runs=runs)
+
+
+def _told(child: Child, names: Sequence[str], method: str, **arguments: Any) -> Iterable[Reading]:
+    """What a child reads of its model; a model that cannot be looked into is no worse a model."""
     try:
-        counted: tuple[Reading, ...] = child.call("count", runs=runs)
+        told: tuple[Reading, ...] = child.call(method, **arguments)
     except (WorkerFailed, InvalidInput) as failure:
         if isinstance(failure, WorkerFailed) and failure.kind != "error":
             raise
-        return [Unavailable(quantity=name, reason=str(failure)) for name in ("parameters", "macs", "macs_coverage")]
-    return counted
+        return [Unavailable(quantity=name, reason=str(failure)) for name in names]
+    return told
 
 
 def _sweep(child: Child, settings: WeighSettings) -> Iterable[Reading]:

@@ -15,6 +15,7 @@ from steelyard.counts.openvino_macs import openvino_macs
 from steelyard.counts.parameters import module_parameters, onnx_parameters, openvino_parameters
 from steelyard.errors import InvalidInput
 from steelyard.measure.calls import time_calls
+from steelyard.measure.health import health
 from steelyard.probe.energy import read_counters
 from steelyard.probe.host import clock_ghz
 from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
@@ -60,12 +61,13 @@ class Worker:
         first, second = self._runner(inputs), self._runner(inputs)
         return bool(np.allclose(first, second, rtol=1e-4, atol=1e-5))
 
-    def predict(self, folder: str, split: str, batch: int) -> NDArray[np.float64]:
-        """Raw outputs ``(n, classes)`` for a whole split, in its order."""
+    def predict(self, folder: str, split: str, batch: int, rows: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
+        """Raw outputs ``(n, classes)`` for a whole split, in its order, or for some of its `rows`."""
         data = read_split(Path(folder), split)
+        wanted = np.arange(len(data)) if rows is None else rows
         parts = []
-        for start in range(0, len(data), batch):
-            inputs = prepare(self._artifact.contract, np.asarray(data.raw[start : start + batch]))
+        for start in range(0, len(wanted), batch):
+            inputs = prepare(self._artifact.contract, np.asarray(data.raw[wanted[start : start + batch]]))
             outputs = self._runner(inputs)
             _check_outputs(self._artifact.contract, outputs, len(inputs))
             parts.append(np.asarray(outputs, dtype=np.float64))
@@ -117,6 +119,8 @@ class Worker:
             parameters, macs = onnx_parameters(path), onnx_macs(path)
         elif self._artifact.engine == "openvino":
             parameters, macs = openvino_parameters(path), openvino_macs(path)
+        elif self._artifact.engine == "tflite":
+            raise InvalidInput("the operators of a .tflite file are not counted: count the model that it was made from")
         else:
             runner: Any = self._runner  # PyTorch's alone has a module, and names for its nodes
             inputs = self._batch(runner.fixed_batch or 1)
@@ -128,6 +132,10 @@ class Worker:
             share = np.array([coverage(seconds, macs)])
             covered = Sample(quantity="macs_coverage", unit="fraction", values=share)
         return (*parameters, *macs.samples(), covered)
+
+    def health(self) -> tuple[Sample, ...]:
+        """What weights and units tell; see `steelyard.measure.health`."""
+        return health(self._artifact, self._runner, self._batch(min(32, len(self._inputs))))
 
     def _batch(self, size: int) -> NDArray[Any]:
         index = np.arange(size) % len(self._inputs)

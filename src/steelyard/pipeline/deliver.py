@@ -1,48 +1,93 @@
-"""The deployable folder: a model, how to call it, and the evidence for it."""
+"""The deployable folder: a model, how to call, contain and serve it, and the evidence for it."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steelyard import __version__
 from steelyard.errors import CannotApply, WorkerFailed
-from steelyard.records import Contract, Outcome, Plan, Run, Step, Trial, Verdict, Verification
+from steelyard.measure.process import Child
+from steelyard.measure.turns import WORKER
+from steelyard.pipeline.delivery import standalone
+from steelyard.pipeline.delivery.container import needed, write_container
+from steelyard.pipeline.delivery.serving import write_ovms, write_triton
+from steelyard.pipeline.delivery.words import readme
+from steelyard.records import Measurement, Outcome, Plan, Run, Step, Trial, Verdict, Verification
 from steelyard.search.attempt import Workshop, build
-from steelyard.subject.artifact import Artifact, model_files, read_artifact, write_manifest
+from steelyard.subject.artifact import FALLBACK, READINGS, Artifact, model_files, read_artifact, write_manifest
+from steelyard.subject.encoder import carried, travelling
+from steelyard.verify.target import quantises
 
 __all__ = ["deliver"]
 
-_EXTRAS = {"torch": "torch", "eager": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
+PARITY = 1e-3  # of the outputs' spread, that a baseline's outputs may differ by elsewhere
 
 
 def deliver(
     shop: Workshop, run: Run, outcome: Outcome, trials: Sequence[Trial], verification: Verification | None
 ) -> Path:
     """Write ``best/`` beside the records: the chosen plan's artifact, or the baseline where nothing passed."""
-    source = read_artifact(_chosen_folder(shop, outcome, trials))
+    source = _chosen_folder(shop, outcome, trials)
     part, best = shop.root / "best.part", shop.root / "best"
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source.folder, part)
-    artifact = read_artifact(part)
-    evidence = _evidence(run, outcome, verification)
-    (part / "README.md").write_text(_readme(artifact, outcome, evidence), encoding="utf-8")
-    write_manifest(
-        artifact,
-        {
-            "steelyard": __version__,
-            "instruction_sets": list(run.environment.instruction_sets),
-            "machine": run.environment.machine,
-            "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in model_files(part)},
-            "evidence": evidence,
-        },
-    )
+    artifact = _copy(source, part, shop)
+    twin = _twin(artifact, source, shop, run)
+    if twin is not None:
+        write_manifest(_copy(twin, part / FALLBACK, shop), _certificate(part / FALLBACK, run))
+    name, encode = _name(run.spec.source), travelling(shop.root, part)
+    document = {
+        **_certificate(part, run),
+        "packages": needed(artifact, run.environment),
+        "evidence": _evidence(run, outcome, verification),
+        "texts": shop.data is not None and (shop.data / "validation.texts.json").exists(),
+        "encode": encode,
+        "fallback": FALLBACK if twin is not None else None,
+    }
+    if artifact.engine != "eager":
+        shutil.copyfile(standalone.__file__, part / "predict.py")
+        write_container(part, artifact, run.environment)
+        write_triton(part, artifact, name, _measured(outcome, trials))
+        write_ovms(part, artifact, name)
+    if artifact.contract.labels:
+        (part / "labels.txt").write_text("".join(f"{label}\n" for label in artifact.contract.labels), encoding="utf-8")
+    (part / "README.md").write_text(readme(artifact, outcome, document, name), encoding="utf-8")
+    write_manifest(artifact, document)
     shutil.rmtree(best, ignore_errors=True)
     part.rename(best)
     return best
+
+
+def _copy(source: Path, target: Path, shop: Workshop) -> Artifact:
+    """The artifact's own files, with the outputs that every machine is to give: what a fresh process gives here if none are kept."""
+    target.mkdir(parents=True)
+    for path in (*model_files(source), *(source / name for name in ("manifest.json", "parity.npz", READINGS))):
+        if path.exists():
+            shutil.copyfile(path, target / path.name)
+    artifact = read_artifact(target)
+    if not (target / "parity.npz").exists() and artifact.engine != "eager":
+        inputs = np.load(shop.inputs)
+        with Child(WORKER, limits=shop.limits, log=shop.log) as child:
+            child.call("load", folder=str(target), inputs=str(shop.inputs))
+            outputs = child.call("run", inputs=inputs)
+        np.savez(target / "parity.npz", inputs=inputs, outputs=outputs, tolerance=PARITY)
+    return artifact
+
+
+def _certificate(folder: Path, run: Run) -> dict[str, Any]:
+    files = [*model_files(folder), *carried(folder)]
+    return {
+        "steelyard": __version__,
+        "instruction_sets": list(run.environment.instruction_sets),
+        "machine": run.environment.machine,
+        "files": {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+    }
 
 
 def _chosen_folder(shop: Workshop, outcome: Outcome, trials: Sequence[Trial]) -> Path:
@@ -55,6 +100,43 @@ def _chosen_folder(shop: Workshop, outcome: Outcome, trials: Sequence[Trial]) ->
         return build(Plan(steps=(Step(name="export"),)), shop)
     except (CannotApply, WorkerFailed):
         return shop.baseline  # it cannot be exported: weights, to be run with the user's own code
+
+
+def _measured(outcome: Outcome, trials: Sequence[Trial]) -> Measurement | None:
+    """What was read of the chosen candidate when it was weighed."""
+    return next((trial.after for trial in trials if trial.plan == outcome.chosen), None)
+
+
+# --- the model before it was quantised ---------------------------------------------------------------------
+
+
+def _twin(artifact: Artifact, source: Path, shop: Workshop, run: Run) -> Path | None:
+    """The chosen plan's longest beginning without 8-bit steps, if it is on disk and runs without its author's code.
+
+    It is left out where a requirement limits the size: whoever counts bytes has no room for a second model.
+    """
+    steps = artifact.plan.steps
+    whole = next((i for i, step in enumerate(steps) if quantises(step)), len(steps))
+    if whole == len(steps) or any(r.quantity == "size" for r in run.requirements):
+        return None
+    before = Plan(steps=steps[:whole])
+    beside = [shop.baseline, *(p for p in source.parent.iterdir() if (p / "manifest.json").exists())]
+    found = next((folder for folder in beside if read_artifact(folder).plan == before), None)
+    return None if found is None or read_artifact(found).engine == "eager" else found
+
+
+# --- evidence ------------------------------------------------------------------------------------------------
+
+
+def _name(source: str) -> str:
+    """What servers call the model.
+
+    >>> _name("nets/my net.py:subject"), _name("torchvision:resnet18"), _name("a/model.onnx")
+    ('my-net', 'resnet18', 'model')
+    """
+    head, _, tail = source.partition(":")
+    plain = tail if head == "torchvision" else Path(head).stem
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.") or "model"
 
 
 def _evidence(run: Run, outcome: Outcome, verification: Verification | None) -> dict[str, Any]:
@@ -84,66 +166,3 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "level": estimate.level, "method": estimate.method, "n": estimate.n,
     }  # fmt: skip
     return {"text": verdict.requirement.text, "outcome": verdict.outcome, **shown}
-
-
-def _standing(outcome: Outcome) -> str:
-    if outcome.chosen.steps:
-        return "Every requirement was met on data that nothing had seen."
-    found = "Nothing faster met every requirement" if outcome.status == "met" else "Nothing passed"
-    return f"{found}; this is the baseline, unchanged."
-
-
-def _readme(artifact: Artifact, outcome: Outcome, evidence: dict[str, Any]) -> str:
-    contract = artifact.contract
-    rows = (
-        "\n".join(f"| {v['text']} | {v['outcome']} | {_span(v)} |" for v in evidence["requirements"])
-        or "| none was judged | | |"
-    )
-    return f"""# {outcome.chosen}
-
-{_standing(outcome)}
-
-| requirement | outcome | evidence |
-|---|---|---|
-{rows}
-
-## Call it
-
-```python
-import steelyard
-
-model = steelyard.load(".")             # needs: pip install 'steelyard[{_EXTRAS[artifact.engine]}]'
-model.predict("picture.png")            # label and probabilities
-model(inputs)                           # {contract.dtype} array (n, {", ".join(map(str, contract.shape))}) -> {contract.outputs}
-```
-
-An example is prepared as `(raw * {contract.scale:.6g} - mean) / std` with mean {_list(contract, "mean")} and std {_list(contract, "std")}.
-The {len(contract.labels)} outputs are, in order: {", ".join(contract.labels)}.
-
-Without Steelyard: `{artifact.file}` is a plain {_FORMATS[artifact.engine]}.
-
-## Check it where it will live
-
-```
-steelyard verify .
-```
-"""
-
-
-_FORMATS = {
-    "torch": "torch.export program (`torch.export.load`)",
-    "eager": "PyTorch state dict for the original code",
-    "onnxruntime": "ONNX file (`onnxruntime.InferenceSession`)",
-    "openvino": "OpenVINO IR (`openvino.Core().compile_model`)",
-}
-
-
-def _span(verdict: dict[str, Any]) -> str:
-    if "value" not in verdict:
-        return ""
-    numbers = f"{verdict['value']:.4g} ({verdict['low']:.4g} to {verdict['high']:.4g}) {verdict['unit']}"
-    return f"{numbers}, {verdict['level']:.1%} {verdict['method']}, n = {verdict['n']}"
-
-
-def _list(contract: Contract, name: str) -> str:
-    return ", ".join(f"{v:.4g}" for v in getattr(contract, name))

@@ -17,7 +17,7 @@ from steelyard.subject.contract import check_contract
 from steelyard.subject.safe import load_weights
 from steelyard.subject.subject import Subject
 
-__all__ = ["load_subject"]
+__all__ = ["load_subject", "run_file"]
 
 FILES = {".onnx", ".xml", ".pt2"}
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -84,7 +84,7 @@ def _check_file(path: Path, spec: SubjectSpec) -> None:
 
 def _call(words: str, default: str, argument: str | None) -> Any:
     path, _, name = words.partition(":")
-    module = _run_file(Path(path))
+    module = run_file(Path(path))
     function = getattr(module, name or default, None)
     if not callable(function):
         known = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
@@ -100,7 +100,8 @@ def _call(words: str, default: str, argument: str | None) -> Any:
         ) from error
 
 
-def _run_file(path: Path) -> ModuleType:
+def run_file(path: Path) -> ModuleType:
+    """The module that a Python file makes; its code is run. Raises `InvalidInput` where it does not run."""
     if not path.is_file():
         raise InvalidInput(f"no such file: {path}")
     name = f"steelyard_user_{path.stem}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,10 @@ class Subject:
     given, trains ``model`` in place; it is called once, and the weights are kept in the run folder. ``loss``, of outputs
     and labels to their mean, takes the place of cross-entropy where a pass trains; ``recover`` takes the place of that whole
     training: it gets the changed model and splits whose test part is the validation part, for the real one is not to be
-    looked at. ``encode``, for
+    looked at. ``students`` are lighter nets by name, each made by a function, for ``distill`` to train. ``encode``, for
     models of texts, makes raw examples ``(n, *contract.shape)`` from n strings: tokens' numbers, cut and padded, say. It must
-    give the same for the same text in every process.
+    give the same for the same text in every process. ``encode_files`` travel with a deployed folder: the Python file that
+    holds ``encode``, then what it reads beside itself; without them a deployed model takes numbers, not texts.
     """
 
     model: nn.Module | Path
@@ -38,8 +39,10 @@ class Subject:
     data: str | Callable[[], Any] | None = None
     fit: Callable[[Any, Splits], None] | None = None
     encode: Encode | None = None
+    encode_files: Sequence[str | Path] = ()
     loss: Callable[[Any, Any], Any] | None = None
     recover: Callable[[Any, Splits], None] | None = None
+    students: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
     seed: int = 0
     options: Mapping[str, Scalar] = field(default_factory=dict)
 

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from steelyard.errors import CannotApply, InvalidInput, WorkerFailed
+from steelyard.errors import CannotApply, InvalidInput, MissingExtra, WorkerFailed
 from steelyard.measure.process import Limits
-from steelyard.measure.weigh import WeighSettings, read_parity, weigh
+from steelyard.measure.weigh import WeighSettings, weigh
 from steelyard.probe.host import environment
-from steelyard.records import Measurement, Sample
-from steelyard.subject.artifact import Manifest, model_files, read_artifact, read_manifest, refuse_code
+from steelyard.records import Measurement, Sample, Step
+from steelyard.subject.artifact import (
+    FALLBACK,
+    Artifact,
+    Manifest,
+    model_files,
+    read_artifact,
+    read_manifest,
+    refuse_code,
+)
+from steelyard.subject.encoder import carried
+from steelyard.verify.target import (
+    absent,
+    difference,
+    lacking,
+    other_versions,
+    pins,
+    quantises,
+    saturates,
+    stored_inputs,
+)
 
 __all__ = ["Check", "Checkup", "check_folder"]
 
 Outcome = Literal["passed", "failed", "noted"]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,40 +63,53 @@ class Checkup:
 
 
 def check_folder(
-    folder: Path, *, seconds: float = 5.0, limits: Limits | None = None, on_step: Callable[[str], None] | None = None
+    folder: Path,
+    *,
+    seconds: float = 5.0,
+    limits: Limits | None = None,
+    on_step: Say | None = None,
+    sets: Sequence[str] | None = None,
 ) -> Checkup:
-    """Integrity, instruction sets, parity and cost of a delivered folder, in a fresh process.
+    """Integrity, packages, instruction sets, parity and cost of a delivered folder, in a fresh process.
 
-    Raises `InvalidInput` where the folder holds no artifact or no example inputs to run it on.
+    Where the outputs differ, the folder's fallback is tried too, and named if it keeps its own. `sets` are this
+    processor's instruction sets. Raises `InvalidInput` where the folder holds no artifact or no example inputs to run it on.
     """
     manifest, artifact = read_manifest(folder), read_artifact(folder)
     refuse_code(artifact)
-    inputs = folder / "parity.npz"
-    if not inputs.exists():
+    if not (folder / "parity.npz").exists():
         raise InvalidInput(f"{folder} holds no example inputs (parity.npz): it was not written by a finished run")
-    checks = [_integrity(folder, manifest), _instructions(manifest)]
-    if checks[0].outcome == "failed":
+    sets = environment().instruction_sets if sets is None else sets
+    checks = [_integrity(folder, manifest), *_packages(manifest), _instructions(manifest, sets)]
+    if any(check.outcome == "failed" for check in checks):
         return Checkup(checks=tuple(checks), measured=None)
-    settings = WeighSettings(
-        warm_s=0.2 * seconds, latency_s=0.5 * seconds, sweep=(1, 4, 16), sweep_s=0.1 * seconds, count=False
-    )
+    measured: Measurement | None = None
     try:
-        with tempfile.TemporaryDirectory() as aside:  # the delivered folder stays as it is, and may be read-only
-            examples = Path(aside) / "inputs.npy"
-            np.save(examples, read_parity(inputs)[0])
-            measured = weigh(artifact, examples, settings, limits=limits, on_step=on_step)
-    except (CannotApply, WorkerFailed) as failure:
+        measured = _weigh(artifact, seconds, limits, on_step)
+    except MissingExtra as missing:
+        checks.append(Check(name="packages", outcome="failed", detail=str(missing)))
+    except WorkerFailed as failure:
+        found = _parity(folder, limits, on_step) if failure.kind == "parity" else []
+        checks += found or [Check(name="runs here", outcome="failed", detail=str(failure))]
+    except CannotApply as failure:
         checks.append(Check(name="runs here", outcome="failed", detail=str(failure)))
-        return Checkup(checks=tuple(checks), measured=None)
-    checks.append(
-        Check(name="same outputs", outcome="passed", detail="as the model it was saved from, in a clean process")
-    )
-    checks.append(_latency(manifest, measured))
+    else:
+        same = "as the model it was saved from, in a clean process"
+        checks += [Check(name="same outputs", outcome="passed", detail=same), _latency(manifest, measured)]
     return Checkup(checks=tuple(checks), measured=measured)
 
 
+def _weigh(artifact: Artifact, seconds: float, limits: Limits | None, say: Say | None) -> Measurement:
+    settings = WeighSettings(
+        warm_s=0.2 * seconds, latency_s=0.5 * seconds, sweep=(1, 4, 16), sweep_s=0.1 * seconds, count=False
+    )
+    with stored_inputs(artifact.folder) as examples:
+        return weigh(artifact, examples, settings, limits=limits, on_step=say)
+
+
 def _integrity(folder: Path, manifest: Manifest) -> Check:
-    found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in model_files(folder)}
+    files = [*model_files(folder), *carried(folder)]
+    found = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     changed = [name for name, digest in manifest.files.items() if found.get(name) != digest]
     if not manifest.files:
         return Check(name="files", outcome="noted", detail="the manifest lists no checksums")
@@ -90,15 +120,54 @@ def _integrity(folder: Path, manifest: Manifest) -> Check:
     return Check(name="files", outcome="passed", detail=f"{len(found)} file(s) as delivered")
 
 
-def _instructions(manifest: Manifest) -> Check:
+def _packages(manifest: Manifest) -> Iterable[Check]:
+    """What is missing, with the line that brings it; other versions than at delivery. None where the manifest names none."""
+    missing, other = lacking(manifest.packages), other_versions(manifest.packages)
+    if missing:
+        line = f"pip install {' '.join(pins(missing))}"
+        yield Check(name="packages", outcome="failed", detail=f"{', '.join(missing)} not installed here: {line}")
+    elif other:
+        words = ", ".join(f"{name} {now} here, {then} when delivered" for name, (then, now) in other.items())
+        yield Check(name="packages", outcome="noted", detail=words)
+    elif manifest.packages:
+        words = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
+        yield Check(name="packages", outcome="passed", detail=f"{words}, as when delivered")
+
+
+def _instructions(manifest: Manifest, sets: Sequence[str]) -> Check:
     """INT8 made for VNNI or AMX may saturate without them, and bf16 runs emulated."""
-    missing = sorted(set(manifest.instruction_sets) - set(environment().instruction_sets))
-    telling = [m for m in missing if "vnni" in m or m.startswith("amx") or "bf16" in m]
-    quantised = any(word in f"{s.name} {s.options}" for s in manifest.plan for word in ("quantize", "int8", "bf16"))
-    if telling and quantised:
-        detail = f"made where {', '.join(telling)} was present, absent here: expect less speed, and check quality on this machine"
+    telling = absent(manifest, sets)
+    steps = [Step(name=s.name, options=tuple(s.options.items())) for s in manifest.plan]
+    narrow = any(quantises(step) or "bf16" in str(step) for step in steps)
+    if not telling or not narrow:
+        return Check(name="instruction sets", outcome="passed", detail="what the model was made for is here")
+    made = f"made where {', '.join(telling)} was present, absent here"
+    if saturates(manifest, sets):
+        detail = f"{made}: sums of 8-bit products may overflow 16 bits and be cut, and they are slower; the outputs below say whether"
         return Check(name="instruction sets", outcome="noted", detail=detail)
-    return Check(name="instruction sets", outcome="passed", detail="what the model was made for is here")
+    return Check(
+        name="instruction sets", outcome="noted", detail=f"{made}: expect less speed, and check quality on this machine"
+    )
+
+
+def _parity(folder: Path, limits: Limits | None, say: Say | None) -> list[Check]:
+    """By how much the outputs differ, and whether the fallback keeps its own here."""
+    found = difference(folder, limits=limits)
+    checks = [Check(name="same outputs", outcome="failed", detail=str(found))]
+    if not (folder / FALLBACK / "manifest.json").exists():
+        return checks
+    if say is not None:
+        say("trying the fallback")
+    try:
+        twin = difference(folder / FALLBACK, limits=limits)
+    except (CannotApply, InvalidInput, WorkerFailed) as failure:
+        return [*checks, Check(name=FALLBACK, outcome="failed", detail=f"does not run here either: {failure}")]
+    if not twin.alike:
+        return [*checks, Check(name=FALLBACK, outcome="failed", detail=str(twin))]
+    detail = (
+        f"the model before it was quantised gives its own outputs here: use {folder / FALLBACK}, as steelyard.load does"
+    )
+    return [*checks, Check(name=FALLBACK, outcome="noted", detail=detail)]
 
 
 def _latency(manifest: Manifest, measured: Measurement) -> Check:
