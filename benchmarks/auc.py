@@ -24,7 +24,8 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 from steelyard.probe.host import environment  # noqa: E402
-from steelyard.stats.auc import auc_interval, ranked  # noqa: E402
+from steelyard.stats.auc import auc_interval  # noqa: E402
+from steelyard.stats.ranked import ranked  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES, ROUNDS, SLOW_ROUNDS = 10_000_000, 15, 2

@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from steelyard.errors import InvalidInput
 from steelyard.metrics.streaming import StreamingAreas
-from steelyard.stats.auc import auc, average_precision, ranked
+from steelyard.stats.average_precision import average_precision
+from steelyard.stats.ranked import auc, ranked
 
 edges = [0.0, -0.0, 1.0, 0.5, 5e-324, 1e-310, 1e-38, 1 - 2**-53, 0.5 - 2**-54, 2**-126]
 probability = st.floats(0, 1) | st.sampled_from(edges)

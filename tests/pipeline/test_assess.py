@@ -5,7 +5,7 @@ import pytest
 
 from steelyard.metrics import examples as made
 from steelyard.metrics.classification import log_losses
-from steelyard.metrics.table import defaults, find
+from steelyard.metrics.table import defaults, evidence, find
 from steelyard.pipeline.evaluation import assess
 from steelyard.pipeline.evaluation.request import Answers, Request
 
@@ -23,7 +23,7 @@ def test_boxes_of_losses_are_quantiles_of_every_loss(n, decimals):
     labels, scores = rng.integers(0, 2, n), np.round(rng.random(n), decimals)
     labels[:2] = 0, 1
     losses = log_losses(np.where(labels == 1, scores, 1 - scores))
-    found = {box.group: box for box in assess._boxes(made.binary(labels, scores))}
+    found = {box.group: box for box in assess._boxes(evidence(made.binary(labels, scores), []))}
     for place, group in enumerate(("0", "1")):
         own = losses[labels == place]
         assert found[group].n == len(own)

@@ -70,7 +70,8 @@ def test_logits_and_their_probabilities_agree(tmp_path):
 
 
 def test_the_auc_interval_is_that_of_all_examples_widened_by_the_bound():
-    from steelyard.stats.auc import auc_interval, ranked
+    from steelyard.stats.auc import auc_interval
+    from steelyard.stats.ranked import ranked
 
     rng = np.random.default_rng(2)
     labels = rng.random(5000) < 0.05

@@ -10,23 +10,9 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.auc import (
-    AucParts,
-    auc,
-    auc_interval,
-    auc_parts,
-    auc_supported,
-    average_precision,
-    average_precision_interval,
-    clustered_auc_interval,
-    delong_variance,
-    distinct,
-    paired_delong,
-    ranked,
-    resampled_counts,
-    score_interval,
-    thinned,
-)
+from steelyard.stats.auc import auc_interval, auc_supported, clustered_auc_interval, paired_delong, score_interval
+from steelyard.stats.average_precision import average_precision, average_precision_interval, resampled_counts
+from steelyard.stats.ranked import AucParts, auc, auc_parts, delong_variance, distinct, ranked, thinned
 
 Z = 1.959963984540054
 

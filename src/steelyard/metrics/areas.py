@@ -32,22 +32,11 @@ from steelyard.metrics.calibration import (
 )
 from steelyard.metrics.examples import Examples, Undefined
 from steelyard.metrics.families import Drop, Ends, Evidence, Pair
-from steelyard.stats.auc import (
-    PrecisionSize,
-    Ranked,
-    auc,
-    auc_interval,
-    auc_parts,
-    auc_supported,
-    average_precision,
-    clustered_auc_interval,
-    paired_delong,
-    placements,
-    precision_size,
-    ranked,
-)
+from steelyard.stats.auc import auc_interval, auc_supported, clustered_auc_interval, paired_delong, placements
+from steelyard.stats.average_precision import PrecisionSize, average_precision, precision_size
 from steelyard.stats.combined import mean_interval
 from steelyard.stats.quantiles import normal_critical
+from steelyard.stats.ranked import Ranked, auc, auc_parts, ranked
 from steelyard.stats.sums import Spread, drop_interval, drop_p_value, interval
 
 __all__ = [

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.auc import Ranked, auc, average_precision, distinct, ranked, resampled_counts, thinned
+from steelyard.stats.average_precision import average_precision, resampled_counts
 from steelyard.stats.bootstrap import percentile_bounds
 from steelyard.stats.proportion import wilson
+from steelyard.stats.ranked import Ranked, auc, distinct, ranked, thinned
 
 __all__ = [
     "Band",
     "Curve",
     "OneVsRest",
     "OperatingPoints",
+    "drawn",
     "one_vs_rest",
     "operating_points",
     "pr_band",
@@ -119,11 +121,21 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, *, most_points: int | None =
 def roc_curve_of(examples: Ranked, *, most_points: int | None = None) -> Curve | None:
     """:func:`roc_curve` of examples that are ranked already."""
     area = auc(examples)
-    if area is None:
-        return None
+    return None if area is None else _roc(examples, most_points, area)
+
+
+def _roc(examples: Ranked, most_points: int | None, area: float) -> Curve:
     points = _points(examples, drawn=most_points is not None)
     x, y = points.fp / points.negatives, points.tp / points.positives
     return _thinned("roc", _corners(points), x, y, points.thresholds, area, most_points)
+
+
+def drawn(kind: Literal["roc", "pr"], examples: Ranked, most_points: int) -> tuple[Floats, Floats] | None:
+    """x and y of a curve to be drawn, without its area; None without positives or negatives."""
+    if not examples.positives or not examples.negatives:
+        return None
+    line = (_roc if kind == "roc" else _pr)(examples, most_points, np.nan)
+    return line.x, line.y
 
 
 def pr_curve(labels: ArrayLike, scores: ArrayLike, *, most_points: int | None = None) -> Curve | None:
@@ -139,8 +151,10 @@ def pr_curve(labels: ArrayLike, scores: ArrayLike, *, most_points: int | None = 
 def pr_curve_of(examples: Ranked, *, most_points: int | None = None) -> Curve | None:
     """:func:`pr_curve` of examples that are ranked already."""
     area = average_precision(examples)
-    if area is None:
-        return None
+    return None if area is None else _pr(examples, most_points, area)
+
+
+def _pr(examples: Ranked, most_points: int | None, area: float) -> Curve:
     points = _points(examples, drawn=most_points is not None)
     picked = np.maximum(points.tp + points.fp, 1)
     y = np.where(points.tp + points.fp > 0, points.tp / picked, 1.0)

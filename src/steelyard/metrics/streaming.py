@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steelyard.errors import InvalidInput
-from steelyard.stats.auc import AucParts, Counts, counted_precision_size, score_interval
+from steelyard.stats.auc import score_interval
+from steelyard.stats.average_precision import counted_precision_size
+from steelyard.stats.ranked import AucParts, Counts
 
 __all__ = ["Areas", "Bounded", "StreamingAreas"]
 
@@ -117,7 +119,7 @@ class StreamingAreas:
         )
 
     def precision_interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """The average precision's confidence interval (`steelyard.stats.auc.precision_size`), widened by its bound."""
+        """The average precision's confidence interval (`steelyard.stats.average_precision.precision_size`), widened by its bound."""
         found = self.compute()
         if found is None:
             return None

@@ -1,9 +1,9 @@
 """Sums that no order, batching or number of workers can change in the last bit.
 
-Each double is cut into the upper and the lower half of its fraction. The halves of values with the same exponent are
-added in chunks, where they need fewer than 53 bits, so that floating-point addition is exact; the totals are carried as
+Values are cut into whole multiples of a power of two so near to the largest that a chunk of them adds up to fewer than
+53 bits, in which floating-point addition is exact; what is left of the values is cut again, until nothing is (the
+extraction of Rump, Ogita and Oishi 2008, SIAM Journal on Scientific Computing 31, 189-224). The totals are carried as
 Python integers in units of ``2^-1074``. Only :meth:`ExactSum.value` rounds, once and to nearest, as `math.fsum` does.
-One accumulator per exponent: Malcolm (1971), Communications of the ACM 14, 731-736.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ __all__ = ["ExactSum", "exact_sum"]
 Floats = NDArray[np.float64]
 
 _UNIT = 1074  # every double is a multiple of 2^-1074, the smallest one
-_CHUNK = 1 << 16  # rows at once: stays in cache, and 2^16 halves of at most 27 bits sum to less than 2^53
-_UPPER = ~((1 << 27) - 1)  # clears the lower 27 bits of the fraction
-_NOT_FINITE = 0x7FF  # the exponent of infinity and NaN
-_HUGE = _NOT_FINITE - 20  # 2^16 values under this exponent cannot overflow
+_CHUNK = 1 << 15  # rows at once: they stay in the cache
+_BITS = 37  # of a value at once: 2^15 of them sum to at most 2^52 units
+_HUGE = 2.0**1000  # from here on a sum could overflow
 _DOWN = 64
 
 
@@ -93,28 +92,37 @@ def _chunk_total(column: Floats, start: int) -> int:
     values = np.ascontiguousarray(column[start : start + _CHUNK])
     if values[0] == values[-1] and math.isfinite(values[0]) and (values == values[0]).all():
         return len(values) * _units(float(values[0]))  # as the weights of a mean are
-    exponents = _exponents(values)
-    largest = int(exponents.max())
-    if largest == _NOT_FINITE:
-        row = int(np.argmax(exponents == _NOT_FINITE))
+    largest = _largest(values)
+    if not math.isfinite(largest):
+        row = int(np.argmin(np.isfinite(values)))
         raise InvalidInput(f"value {values[row]} of row {start + row} is not finite: look for the example that failed")
     if largest < _HUGE:
-        return _total(values, exponents)
-    huge = exponents >= _HUGE  # their sum could overflow: add them scaled down, which is exact so far from 0
-    rest = values[~huge]
-    scaled = values[huge] * 2.0**-_DOWN
-    return _total(rest, _exponents(rest)) + (_total(scaled, _exponents(scaled)) << _DOWN)
+        return _total(values.copy(), largest)
+    huge = np.abs(values) >= _HUGE  # their sum could overflow: add them scaled down, which is exact so far from 0
+    rest, scaled = values[~huge], values[huge] * 2.0**-_DOWN
+    return _total(rest, _largest(rest)) + (_total(scaled, _largest(scaled)) << _DOWN)
 
 
-def _exponents(values: Floats) -> NDArray[np.int64]:
-    """The biased exponents, 0 to 2047, as they stand in the doubles' bits."""
-    return (values.view(np.int64) >> 52) & _NOT_FINITE
+def _largest(values: Floats) -> float:
+    """The largest magnitude; 0 of nothing, and NaN where there is one."""
+    return max(float(values.max()), -float(values.min())) if len(values) else 0.0
 
 
-def _total(values: Floats, exponents: NDArray[np.int64]) -> int:
-    upper = (values.view(np.int64) & _UPPER).view(np.float64)
-    sums = (np.bincount(exponents, weights=half) for half in (upper, values - upper))
-    return sum(_units(total) for half in sums for total in half[half != 0].tolist())
+def _total(left: Floats, largest: float) -> int:
+    """The exact sum of values up to `largest`, which are used up: bits from the top down, as many as add without rounding.
+
+    Adding ``1.5 * 2^52`` units and taking them off rounds a value to whole units; what that leaves of it is exact.
+    """
+    total, part = 0, np.empty_like(left)
+    while largest:
+        unit = max(math.frexp(largest)[1] - _BITS, -_UNIT)
+        anchor = math.ldexp(1.5, 52 + unit)
+        np.add(left, anchor, out=part)
+        part -= anchor
+        total += _units(float(part.sum()))
+        left -= part
+        largest = _largest(left)
+    return total
 
 
 def _units(value: float) -> int:

@@ -195,7 +195,9 @@ def spread(
     (2.0, 1.0, 2)
     """
     rows = _rows(terms)
-    groups = _codes("stratum", strata, len(rows))
+    if not len(rows):
+        raise InvalidInput(_NO_EXAMPLES)
+    groups = None if strata is None else _codes("stratum", strata, len(rows))
     at = sums(rows) if at is None else at
     result = _defined(value, at)
     slope = gradient(value, at, np.sqrt(np.einsum("ij,ij->j", rows, rows)))
@@ -267,7 +269,7 @@ def _weighted(rows: Floats, slope: Floats) -> tuple[Floats, float]:
 
     Added column by column, so that a row's result does not depend on where it stands.
     """
-    effects, squares = np.zeros(len(rows)), np.empty(len(rows))
+    effects, squares = np.zeros(len(rows)), 0.0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         sizes = np.zeros(len(effects[some]))
@@ -275,16 +277,12 @@ def _weighted(rows: Floats, slope: Floats) -> tuple[Floats, float]:
             part = rows[some, column] * slope[column]
             effects[some] += part
             sizes += np.abs(part)
-        np.multiply(sizes, sizes, out=squares[some])
-    return effects, _RESIDUE * math.sqrt(exact_sum(squares))
+        squares += float(sizes @ sizes)
+    return effects, _RESIDUE * math.sqrt(squares)
 
 
-def _codes(what: str, ids: ArrayLike | None, n: int) -> NDArray[np.int64]:
-    """Ids as numbers from 0; without ids everything is in one group."""
-    if n == 0:
-        raise InvalidInput(_NO_EXAMPLES)
-    if ids is None:
-        return np.zeros(n, dtype=np.int64)
+def _codes(what: str, ids: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Ids as numbers from 0."""
     array = np.asarray(ids)
     if array.shape != (n,):
         raise InvalidInput(f"{what} ids must be one per example: got shape {array.shape} for {n} examples")
@@ -292,24 +290,26 @@ def _codes(what: str, ids: ArrayLike | None, n: int) -> NDArray[np.int64]:
 
 
 def _by_cluster(
-    effects: Floats, clusters: NDArray[np.int64], groups: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.int64]]:
+    effects: Floats, clusters: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> tuple[Floats, NDArray[np.int64] | None]:
     """Sums of effects and the stratum per cluster; sorted within clusters, so that no order of examples matters."""
-    order = np.lexsort((effects, groups, clusters))
+    order = np.lexsort((effects, clusters) if groups is None else (effects, groups, clusters))
     starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
+    if groups is None:
+        return np.add.reduceat(effects[order], starts), None
     low, high = np.minimum.reduceat(groups[order], starts), np.maximum.reduceat(groups[order], starts)
     if not np.array_equal(low, high):
         raise InvalidInput("a cluster has examples in two strata: let the clusters lie within strata, or leave one out")
     return np.add.reduceat(effects[order], starts), low
 
 
-def _error(effects: Floats, groups: NDArray[np.int64]) -> tuple[float, int]:
+def _error(effects: Floats, groups: NDArray[np.int64] | None) -> tuple[float, int]:
     """The root of the summed squares around the strata's means, and the degrees of freedom."""
-    sizes = np.bincount(groups)
+    sizes = np.array([len(effects)]) if groups is None else np.bincount(groups)
     degrees = len(effects) - len(sizes)
     if degrees < 1:
         return math.inf, 0
-    if len(sizes) == 1:  # without an array of the examples' groups, factors or means
+    if groups is None or len(sizes) == 1:  # without an array of the examples' groups, factors or means
         around = effects - exact_sum(effects) / len(effects)
         around *= around
         return math.sqrt(len(effects) / degrees * exact_sum(around)), degrees

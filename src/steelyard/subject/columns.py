@@ -73,6 +73,8 @@ class Words:
 
 def _ordered(codes: Codes, levels: Sequence[str]) -> Words:
     order = class_order(levels)
+    if order == tuple(levels) and codes.dtype == np.int32:
+        return Words(codes=codes, levels=order)
     place = {word: i for i, word in enumerate(order)}
     return Words(codes=_recoded(codes, np.array([place[word] for word in levels] or [0], dtype=np.int32)), levels=order)
 

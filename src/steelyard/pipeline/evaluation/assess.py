@@ -32,7 +32,7 @@ from steelyard.records import (
     Threshold,
     Unavailable,
 )
-from steelyard.stats.auc import Ranked, ranked
+from steelyard.stats.ranked import Ranked, ranked, scores_of
 
 __all__ = ["assess", "split_gap"]
 
@@ -64,7 +64,7 @@ def assess(
     of = evidence(examples, metrics)
     asked = (partial(estimate, of, metric, level) for metric in metrics)
     *scores, lines, boxes = _side_by_side(
-        [*asked, lambda: tuple(_curves(of, level)), lambda: tuple(_boxes(examples))], len(examples)
+        [*asked, lambda: tuple(_curves(of, level)), lambda: tuple(_boxes(of))], len(examples)
     )
     say("slices")
     slices, notes = _sliced(answers, metrics[0], request)
@@ -141,39 +141,33 @@ def _curves(of: Evidence, level: float) -> Iterator[Curve]:
     if examples.scores is None or examples.task not in ("binary", "multiclass", "multilabel"):
         return
     if examples.task == "binary":
-        assert examples.ranks is not None
-        ranks = examples.ranks
-        order = of.keep("ranked", lambda: ranked(examples.labels, ranks))
-        yield from _two_class_curves(order, level)
+        yield from _two_class_curves(_order(of), level)
     else:
         yield from _class_curves(examples)
     if examples.calibrated and examples.task != "multilabel":
         yield _reliability(of, level)
 
 
+def _order(of: Evidence) -> Ranked:
+    """Examples of two classes in the order of their scores, which areas, curves and boxes share."""
+    labels, ranks = of.examples.labels, of.examples.ranks
+    assert ranks is not None
+    order: Ranked = of.keep("ranked", lambda: ranked(labels, ranks))
+    return order
+
+
 _KINDS: tuple[Kind, ...] = ("roc", "pr")
-_DRAWN: Mapping[Kind, tuple[Callable[..., curves.Curve | None], Callable[..., curves.Band | None]]] = {
-    "roc": (curves.roc_curve_of, curves.roc_band_of),
-    "pr": (curves.pr_curve_of, curves.pr_band_of),
-}
+_BANDS: Mapping[Kind, Callable[..., curves.Band | None]] = {"roc": curves.roc_band_of, "pr": curves.pr_band_of}
 
 
 def _two_class_curves(order: Ranked, level: float) -> Iterator[Curve]:
     for kind in _KINDS:
-        draw, band = _DRAWN[kind]
-        line, around = draw(order, most_points=MOST_POINTS), band(order, level)
+        line, around = curves.drawn(kind, order, MOST_POINTS), _BANDS[kind](order, level)
         if line is not None and around is not None:
-            low, high = (np.interp(line.x, around.x, side) for side in (around.low, around.high))
+            x, y = line
+            low, high = (np.interp(x, around.x, side) for side in (around.low, around.high))
             note = f"{100 * level:.3g} % pointwise, by bootstrap"
-            yield Curve(
-                kind=kind,
-                of="",
-                x=line.x,
-                y=line.y,
-                low=np.minimum(low, line.y),
-                high=np.maximum(high, line.y),
-                note=note,
-            )
+            yield Curve(kind=kind, of="", x=x, y=y, low=np.minimum(low, y), high=np.maximum(high, y), note=note)
 
 
 def _class_curves(examples: Examples) -> Iterator[Curve]:
@@ -203,7 +197,8 @@ def _reliability(of: Evidence, level: float) -> Curve:
 # --- spread ----------------------------------------------------------------------------------------------
 
 
-def _boxes(examples: Examples) -> Iterator[Box]:
+def _boxes(of: Evidence) -> Iterator[Box]:
+    examples = of.examples
     if examples.task == "regression":
         assert examples.scores is not None
         yield _box("absolute error", "all", np.abs(examples.labels - examples.scores))
@@ -211,7 +206,7 @@ def _boxes(examples: Examples) -> Iterator[Box]:
         sizes, means = _class_losses(examples)
         for place in np.argsort(-means, kind="stable")[:12]:
             if sizes[place]:
-                yield _loss_box(examples, int(place))
+                yield _loss_box(of, int(place), int(sizes[place]))
 
 
 def _box(quantity: str, group: str, values: Floats) -> Box:
@@ -224,24 +219,41 @@ def _class_losses(examples: Examples) -> tuple[NDArray[np.int64], Floats]:
     sizes, totals = np.zeros(classes, dtype=np.int64), np.zeros(classes)
     for start in range(0, len(examples), _CHUNK):
         part = slice(start, start + _CHUNK)
-        labels = examples.labels[part]
-        sizes += np.bincount(labels, minlength=classes)
-        totals += np.bincount(labels, log_losses(_p_true(examples, part)), minlength=classes)
+        labels, losses = examples.labels[part], log_losses(_p_true(examples, part))
+        if classes == 2:
+            positive = int(np.count_nonzero(labels))
+            sizes += (len(labels) - positive, positive)
+            totals += (losses @ (labels == 0), losses @ (labels == 1))
+        else:
+            sizes += np.bincount(labels, minlength=classes)
+            totals += np.bincount(labels, losses, minlength=classes)
     return sizes, totals / np.maximum(sizes, 1)
 
 
-def _loss_box(examples: Examples, place: int) -> Box:
+def _loss_box(of: Evidence, place: int, size: int) -> Box:
     """Quantiles of a class's losses. Of many examples only those that quantiles lie between are made losses.
 
     A loss falls as the probability of the true class rises, so the quantiles' neighbours are found among probabilities.
     """
-    shares = _p_true(examples, examples.labels == place)
-    at = (len(shares) - 1) * (1 - np.array(_QUANTILES))
+    at = (size - 1) * (1 - np.array(_QUANTILES))
     below, above = np.floor(at).astype(np.int64), np.ceil(at).astype(np.int64)
-    shares.partition(np.unique([below, above]))
-    low, high = log_losses(shares[below]), log_losses(shares[above])
+    low, high = np.split(log_losses(_shares_at(of, place, size, np.concatenate([below, above]))), 2)
     found = low + (high - low) * (at - below)
-    return Box(quantity="loss", group=examples.classes[place], quantiles=tuple(found.tolist()), n=len(shares))
+    return Box(quantity="loss", group=of.examples.classes[place], quantiles=tuple(found.tolist()), n=size)
+
+
+def _shares_at(of: Evidence, place: int, size: int, at: NDArray[np.int64]) -> Floats:
+    """The probabilities of a class's own examples at these ranks from 0, ascending; of two classes they are sorted already."""
+    examples = of.examples
+    if examples.task == "binary" and examples.logits is None:
+        return (
+            scores_of(_order(of), at, positive=True)
+            if place
+            else 1 - scores_of(_order(of), size - 1 - at, positive=False)
+        )
+    shares = _p_true(examples, examples.labels == place)
+    shares.partition(np.unique(at))
+    return shares[at]
 
 
 def _p_true(examples: Examples, rows: slice | NDArray[np.bool_]) -> Floats:
