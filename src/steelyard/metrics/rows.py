@@ -19,7 +19,7 @@ from steelyard.metrics import classification as c
 from steelyard.metrics.areas import Auc, AveragePrecision, CalibrationGap, MacroAuc, MacroAveragePrecision
 from steelyard.metrics.examples import Examples
 from steelyard.metrics.families import Family, Sums, Table, all_examples, always_wrong
-from steelyard.metrics.threshold import Costs
+from steelyard.metrics.threshold import Costs, parse_costs
 from steelyard.records import Task
 from steelyard.stats.bootstrap import Margins, TableStatistic
 from steelyard.stats.sums import Scale, Value, mean, mean_terms, sums
@@ -241,7 +241,7 @@ _BRIER_2 = _sums("brier", "Brier score", _binary_brier, higher_is_better=False, 
 _BRIER_K = _sums("brier", "Brier score", _brier, high=2.0, higher_is_better=False, needs="probabilities")
 
 
-def mean_cost(costs: Costs) -> Metric:
+def mean_cost(costs: Costs, name: str = "mean_cost") -> Metric:
     """What an example costs on average, of two classes: the sum over the confusion table's cells of count times cost."""
     each = np.array([[costs.tn, costs.fp], [costs.fn, costs.tp]])
 
@@ -249,7 +249,7 @@ def mean_cost(costs: Costs) -> Metric:
         return mean_terms(each[made.labels, made.predicted])
 
     return _sums(
-        "mean_cost",
+        name,
         "Mean cost",
         terms,
         low=float(each.min()),
@@ -469,7 +469,7 @@ DEFAULTS: Mapping[Task, tuple[str, ...]] = {
 _MOST_BETA = 1000.0  # beyond it F is recall to six digits
 
 FORMS: Mapping[Task, tuple[str, ...]] = {
-    "binary": ("f0.5", "f2"),
+    "binary": ("f0.5", "f2", "mean_cost[fp=1,fn=20]"),
     "multiclass": ("macro_f0.5", "macro_f2", "top5_accuracy", "recall[CLASS]"),
     "multilabel": ("macro_f2",),
     "ranking": ("ndcg@10", "recall@10", "precision@10", "mrr@10"),
@@ -503,7 +503,20 @@ def _of_classes(name: str, word: str, task: Task, classes: tuple[str, ...]) -> M
             raise InvalidInput(f"{name}: there is no class {match[2]!r}; classes: {', '.join(classes[:20])}")
         rows = {m.name.partition("[")[0]: m for m in _of_class(classes.index(match[2]), match[2])}
         return rows[match[1].lower()]
+    if word.startswith("mean_cost") and task == "binary":
+        return _priced(word)
     return None
+
+
+def _priced(word: str) -> Metric:
+    """``mean_cost[fp=1,fn=20]``: costs that a name carries itself."""
+    match = re.fullmatch(r"mean_cost\[(.+)\]", word)
+    if match is None:
+        raise InvalidInput(
+            f"{word} needs what each mistake costs: give --costs fp=1,fn=20, or write mean_cost[fp=1,fn=20]"
+        )
+    costs = parse_costs(match[1])
+    return mean_cost(costs, f"mean_cost[{costs.text.removeprefix('costs ')}]")
 
 
 def _any_beta(average: str, beta: float) -> Metric | None:

@@ -40,11 +40,12 @@ def begin(
         splits=prepared.sizes,
         split_method=prepared.method,
         overlaps=prepared.overlaps,
-        warnings=prepared.warnings,
+        warnings=prepared.cautions,
         version=__version__,
         grid=() if region is None else grid(region),
         percentiles=job.percentiles,
         words=job.words,
+        minimise=job.minimise,
     )
     folder.append(run)
     return run

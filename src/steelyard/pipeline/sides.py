@@ -123,7 +123,7 @@ def _model(source: str, folder: Path, data: str | None, options: dict[str, Scala
         source=source, data=data, weights=None if weights is None else str(weights), seed=int(seed or 0), options=known
     )
     prepared = prepare_subject(spec, folder, progress, with_data=data is not None)
-    return _side(source, prepared.baseline, prepared.inputs, prepared.data, prepared.warnings)
+    return _side(source, prepared.baseline, prepared.inputs, prepared.data, prepared.cautions)
 
 
 def _deployed(source: str, folder: Path, data: str | None, options: dict[str, Scalar]) -> Side:

@@ -57,6 +57,21 @@ def test_a_value_is_asked_for_or_a_proof(judged, limit, outcome, by_value, prove
     assert errors[1].passed == proved
 
 
+def test_a_limit_may_be_on_the_mean_cost(judged):
+    cost = (10 * 5 + 5) / N  # of ten mistakes the five at even places are false positives
+    words = {"costs": "fp=1,fn=10", "predicted": "pred"}
+    found = judged(fail_under=(f"mean_cost={cost + 0.01}",), require=("mean_cost <= 0.05",), **words).evaluation
+    assert [(g.outcome, g.passed) for g in found.gates] == [("undecided", True), ("broken", False)]
+    assert found.gates[0].estimate.value == pytest.approx(cost)
+    assert [m.name for m in found.metrics].count("mean_cost") == 1
+    named = judged(require=("mean_cost[fp=1,fn=10] <= 2",)).evaluation
+    assert named.gates[0].estimate.value == pytest.approx(cost)
+    with pytest.raises(InvalidInput, match="needs what each mistake costs: give --costs fp=1,fn=20"):
+        judged(require=("mean_cost <= 2",))
+    with pytest.raises(InvalidInput, match="write what each mistake costs, as fp=1,fn=10"):
+        judged(require=("mean_cost[fp=1] <= 2",))
+
+
 def test_one_gate_that_fails_fails_all(judged):
     assert judged(fail_under=("accuracy=0.5",)).passed
     assert not judged(fail_under=("accuracy=0.5", "f1=0.99")).passed

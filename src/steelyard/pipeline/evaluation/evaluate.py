@@ -178,8 +178,10 @@ def _metrics(examples: Examples, objective: Objective, request: Request) -> list
     limits = [limit_of(text)[0] for text in (*request.fail_under, *request.require)]
     usual = () if request.metrics else defaults(examples.task)
     words = [objective.leads, *objective.others, *request.metrics, *limits, *usual]
-    leads, *others = dict.fromkeys(find(word, examples.task, examples.classes) for word in words)
-    return [leads, *_cost(examples, request), *others]
+    cost = _cost(examples, request)
+    known = {metric.name: metric for metric in cost}
+    leads, *others = dict.fromkeys(known.get(w) or find(w, examples.task, examples.classes) for w in words)
+    return list(dict.fromkeys((leads, *cost, *others)))
 
 
 def _cost(examples: Examples, request: Request) -> list[Metric]:

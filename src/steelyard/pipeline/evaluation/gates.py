@@ -36,7 +36,8 @@ def gates(found: Evaluation, request: Request) -> Iterator[Gate]:
             asked.append((model.threshold.target, "target"))
         for text, kind in asked:
             word, at_least, limit = limit_of(text)
-            name = word if found.task in FIELDS else find(word, found.task, found.classes).name
+            plain = found.task in FIELDS or word in known
+            name = word if plain else find(word, found.task, found.classes).name
             if name not in known:
                 raise InvalidInput(f"{text!r} names {word!r}, which was not measured; measured: {', '.join(known)}")
             up = known[name].higher_is_better
