@@ -123,7 +123,8 @@ def _show(report: GateReport, out: str | None, *, as_json: bool, quiet: bool) ->
     from steelyard.report import gating
 
     if as_json:
-        click.echo(json.dumps(gating.gate_json(report), indent=2, ensure_ascii=False))
+        page = None if out is None else str(Path(out) / "gate.html")
+        click.echo(json.dumps({**gating.gate_json(report), "report": page}, indent=2, ensure_ascii=False))
     elif not quiet:
         console = Console()
         console.print(gating.gate_table(report))

@@ -36,10 +36,13 @@ def run(file: str | None, out: str | None, budget: str | None, as_json: bool, qu
     with showing(None, quiet=quiet or as_json) as progress:
         found, cells, folder = api.run_suite(file, out=out, budget=budget, progress=progress)
     if as_json:
-        click.echo(json.dumps({**suites.suite_json(found, cells), "folder": str(folder)}, indent=2))
+        places = {"folder": str(folder), "report": str(folder / "report.html")}
+        click.echo(json.dumps({**suites.suite_json(found, cells), **places}, indent=2))
     elif not quiet:
         console = Console()
         console.print(suites.cells_table(found, cells))
+        for line in suites.stress_lines(cells):
+            console.print(line, markup=False, highlight=False)
         console.print(suites.refusal_lines(found, cells), soft_wrap=True)
         console.print(f"suite     {folder}", markup=False, soft_wrap=True)
         console.print(f"report    {folder / 'report.html'}", markup=False, soft_wrap=True)
@@ -63,7 +66,8 @@ def compare(
         folders, band=api.parse_share(band), allow_unlike_machines=allow_unlike_machines, out=out
     )
     if as_json:
-        click.echo(json.dumps(suites.changes_json(changes), indent=2))
+        page = None if out is None else str(Path(out) / "report.html")
+        click.echo(json.dumps({**suites.changes_json(changes), "report": page}, indent=2))
     elif not quiet:
         console = Console()
         for change in changes:

@@ -66,6 +66,8 @@ class GateReport:
     wall_s: float = 0.0
     time: str = ""  # ISO 8601, UTC
     version: str = ""
+    asked: tuple[str, ...] = ()  # what the gate was asked, by which the same command finds it again
+    open: bool = False  # stopped before the second stage, whose verdicts on suspects are still to come
 
     def passes(self, verdict: Verdict) -> bool:
         """Whether the gate lets this outcome through; what could not be judged never is."""
@@ -93,7 +95,7 @@ class Suite:
 class SuiteCell:
     """One model on one data set by one engine at one batch size: read, or refused with its reason."""
 
-    key: str  # "model/data/engine/batch-1"
+    key: str  # "model/data/engine/batch-1" or "model/data/engine/stress"
     model: str
     data: str  # "" for cost alone
     engine: str
@@ -104,6 +106,8 @@ class SuiteCell:
     refusal: Refusal | None = None
     flags: tuple[str, ...] = ()  # rounds flagged for steal, throttling or the like; nothing is removed
     wall_s: float = 0.0
+    beside: tuple[str, ...] = ()  # keys of the cells that took turns with it
+    stress: bool = False  # load raised until it breaks, instead of times of single calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ class CellChange:
     """One quantity of one cell: the second reading against the first, or why it cannot be compared."""
 
     key: str
-    quantity: Literal["latency", "accuracy"]
+    quantity: Literal["latency", "accuracy", "sustained"]
     found: Estimate | Unavailable
     outcome: Literal["faster", "slower", "better", "worse", "equivalent", "undecided"] | None = None
     p_value: float | None = None

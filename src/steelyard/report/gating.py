@@ -104,6 +104,7 @@ def gate_json(report: GateReport) -> dict[str, Any]:
         "candidate": _side_json(report.candidate),
         "how": report.how,
         "stages": len(report.stages),
+        "open": report.open,
         "undecided": report.undecided,
         "noise_floor_log_ratio": report.noise_floor,
         "unlike_machines": report.unlike or None,

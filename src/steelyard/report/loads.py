@@ -34,6 +34,7 @@ __all__ = [
     "recommended",
     "recommended_words",
     "scenario_rows",
+    "stress_json",
     "stress_words",
     "stressed",
     "target_of",
@@ -389,7 +390,7 @@ def _more_words(found: Stressed, budget_s: float) -> str:
 
 def load_json(records: RunRecords) -> dict[str, Any]:
     """Sweep, knees, recommendation, scenarios and stress in plain types; absent things are null."""
-    grid, found = cells(records.baseline), stressed(records.baseline)
+    grid = cells(records.baseline)
     best = recommended(records)
     return {
         "sweep": [_cell_json(cell, grid, _shown(records)) for cell in grid],
@@ -406,7 +407,7 @@ def load_json(records: RunRecords) -> dict[str, Any]:
         ],
         "recommended": None if best is None else _recommended_json(best),
         "scenarios": list(_scenarios_json(records.baseline)),
-        "stress": None if found is None else _stress_json(found),
+        "stress": stress_json(records.baseline),
     }
 
 
@@ -463,7 +464,11 @@ def _scenarios_json(measurement: Measurement | None) -> Iterator[dict[str, Any]]
         }
 
 
-def _stress_json(found: Stressed) -> dict[str, Any]:
+def stress_json(measurement: Measurement | None) -> dict[str, Any] | None:
+    """Rising load in plain types; None where none was asked."""
+    found = stressed(measurement)
+    if found is None:
+        return None
     return {
         "percentile": 100 * found.quantile,
         "limit_s": found.limit_s,

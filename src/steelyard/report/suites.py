@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.records import SCHEMA, CellChange, Estimate, Refusal, Sample, Suite, SuiteCell, SuiteChange, Unavailable
-from steelyard.report import numbers
+from steelyard.report import loads, numbers
 from steelyard.report.gating import estimate_json
 from steelyard.stats.paired import log_ratio_interval
 from steelyard.stats.proportion import wilson
@@ -27,6 +27,7 @@ __all__ = [
     "key_parts",
     "latency",
     "refusal_lines",
+    "stress_lines",
     "suite_json",
 ]
 
@@ -69,13 +70,21 @@ def cells_table(suite: Suite, cells: Sequence[SuiteCell]) -> Table:
     _add_key_columns(table)
     for name in ("latency", "examples/s", "accuracy", "size"):
         table.add_column(name, justify="right")
-    for cell in (c for c in cells if c.measured is not None):
+    for cell in (c for c in cells if c.measured is not None and not c.stress):
         table.add_row(*_key_cells(cell.key), *cell_words(cell))
     table.caption = Text(
         "latency: of one call at that batch, 95 % t on fresh processes; accuracy: 95 % Wilson", style="dim"
     )
     table.caption_justify = "left"
     return table
+
+
+def stress_lines(cells: Sequence[SuiteCell]) -> tuple[str, ...]:
+    """What rising load showed of each cell under stress."""
+    found = ((cell, loads.stressed(cell.measured)) for cell in cells if cell.stress)
+    return tuple(
+        f"{cell.key}: {'; '.join(loads.stress_words(shown, cell.wall_s))}" for cell, shown in found if shown is not None
+    )
 
 
 def refusal_lines(suite: Suite, cells: Sequence[SuiteCell]) -> Text:
@@ -111,7 +120,10 @@ def change_table(change: SuiteChange) -> Table:
             change_of(row),
             Text(verdict, style=_STYLES.get(verdict, "bright_black")),
         )
-    table.caption = Text("latency: ratio; accuracy: drop; intervals hold jointly (Holm over the table)", style="dim")
+    table.caption = Text(
+        "latency: ratio; accuracy: drop, jointly (Holm over the table); sustained: ratio of the rates under stress",
+        style="dim",
+    )
     table.caption_justify = "left"
     return table
 
@@ -141,7 +153,7 @@ def change_of(row: CellChange) -> str:
     """
     if isinstance(row.found, Unavailable):
         return "–"
-    show = numbers.ratio if row.quantity == "latency" else numbers.points
+    show = numbers.points if row.quantity == "accuracy" else numbers.ratio
     return show(row.found.value, row.found.low, row.found.high)
 
 
@@ -212,6 +224,8 @@ def _cell_json(cell: SuiteCell) -> dict[str, Any]:
         "batch": cell.batch,
         "latency": _known(found),
         "accuracy": estimate_json(accuracy(cell)),
+        "stress": loads.stress_json(cell.measured),
+        "turns_with": list(cell.beside),
         "refusal": None if refusal is None else {"kind": refusal.kind, "reason": refusal.reason},
         "flags": list(cell.flags),
         "seconds": cell.wall_s,

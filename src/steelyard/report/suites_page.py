@@ -21,7 +21,13 @@ _KEYS = (
     Column(name="Batch", kind="number"),
 )
 METHODS = (
-    ("Cells", "One model on one data set by one engine at one batch size, read in ten fresh processes."),
+    (
+        "Cells",
+        (
+            "One model on one data set by one engine at one batch size, read in ten fresh processes; engines of one model take "
+            "turns. Under stress: the rates shown to hold and to break a limit on the latency."
+        ),
+    ),
     ("Latency", "The geometric mean of the processes' medians; the interval is Student's t on their logs."),
     (
         "Comparison",
@@ -126,7 +132,7 @@ def _suite_page(suite: Suite, cells: Sequence[SuiteCell]) -> Page:
                 figures=("latency", "accuracy"),
                 wide=("latency", "accuracy"),
                 grids=(_cells(cells), _refusals(refused)),
-                notes=tuple(_flags(cells)),
+                notes=(*suites.stress_lines(cells), *_flags(cells)),
             ),
             Section(
                 id="inputs",
@@ -150,7 +156,9 @@ def _suite_tiles(cells: Sequence[SuiteCell]) -> Iterator[Tile]:
 
 def _cells(cells: Sequence[SuiteCell]) -> Grid:
     numbered = (Column(name=n, kind="number") for n in ("Latency", "Examples/s", "Accuracy", "Size"))
-    rows = tuple((*suites.key_parts(c.key), *suites.cell_words(c)) for c in cells if c.measured is not None)
+    rows = tuple(
+        (*suites.key_parts(c.key), *suites.cell_words(c)) for c in cells if c.measured is not None and not c.stress
+    )
     caption = "Latency of one call at that batch, 95 % t on fresh processes; accuracy, 95 % Wilson."
     return Grid(label="Cells", caption=caption, columns=(*_KEYS, *numbered), rows=rows)
 
@@ -282,7 +290,7 @@ def _change_section(number: int, change: SuiteChange, *, alone: bool) -> Section
     rows = tuple(
         (*suites.key_parts(r.key), r.quantity, suites.change_of(r), r.outcome or "unavailable") for r in change.changes
     )
-    caption = "Latency: ratio; accuracy: drop. Intervals hold together (Holm over the table)."
+    caption = "Latency: ratio; accuracy: drop; these hold together (Holm). Sustained: ratio of the rates under stress."
     return Section(
         id=f"change-{number}",
         title="Changes" if alone else change.second,

@@ -15,7 +15,7 @@ from gating_bench import ELSEWHERE, Machine, benchmark_run, measurement, optimiz
 from steelyard import api
 from steelyard.errors import InvalidInput, RunFolderBusy, SchemaTooNew
 from steelyard.records import GateReport, SavedBaseline, Suite, decode
-from steelyard.store import RunFolder, read_baseline
+from steelyard.store import RunFolder, read_baseline, read_gates
 
 Ask = Callable[..., GateReport]
 
@@ -134,6 +134,38 @@ def test_the_report_is_appended_and_comes_back(ask: Ask, tmp_path: Path) -> None
     back = [decode(line) for line in lines]
     assert [b.verdicts for b in back] == [r.verdicts for r in reports]
     assert back[0].passed
+
+
+def test_a_gate_stopped_between_its_stages_goes_on(ask: Ask, tmp_path: Path) -> None:
+    machine, out = Machine(_slower("pr", 1.2)), tmp_path / "gate"
+    real = machine.take_turns
+
+    def stopped(arms: Any, inputs: Any, settings: Any, **rest: Any) -> Any:
+        if settings.seed == 1:
+            raise KeyboardInterrupt
+        return real(arms, inputs, settings, **rest)
+
+    def stop(limit: str) -> GateReport:
+        machine.take_turns = stopped  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            ask(machine, limit, out=out)
+        machine.take_turns = real  # type: ignore[method-assign]
+        return read_gates(out)[-1]
+
+    kept = stop("latency <= 1.05x")
+    assert kept.open
+    assert _outcomes(kept) == ["undecided"]
+    assert "the same command goes on" in kept.verdicts[0].advice
+    report = ask(machine, "latency <= 1.05x", out=out)
+    assert len(machine.told) == 2  # one stage before the stop, one after it
+    assert _outcomes(report) == ["broken"]
+    assert report.stages[0].comparison is not None
+    assert kept.stages[0].comparison is not None
+    assert np.array_equal(report.stages[0].comparison.seconds, kept.stages[0].comparison.seconds)
+    assert [r.open for r in read_gates(out)] == [False]
+    stop("latency <= 1.05x")
+    ask(machine, "latency <= 1.06x", out=out)  # other words begin anew
+    assert len(machine.told) == 5
 
 
 # --- quality -----------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ def test_the_built_in_suite_stands_on_its_own() -> None:
         ("name: x\nmodels: {a: b.py}\nbatches: [1,\n 0]\n", "line 4: batches.1: input should be greater than or equal to 1; got 0"),
         ("name: x\nname: y\nmodels: {a: b}\n", "line 2: 'name' stands here again, first in line 1: keep one"),
         ("name: x\nmodels:\n  a: b\n  a: c\n", "line 4: 'a' stands here again"),
+        ("name: x\nmodels: {a: b}\nstress: size <= 1 MB\n", "line 3: stress: it is a limit on a latency in time, such as 'p99 <= 35 ms'"),
         ("name: x\n", "models: is missing: name at least one"),
         ("models: {a: b}\n", "name: is missing: write `name: ...`"),
         ("name: x\nmodels: {a: }\n", "line 2: models.a: write `a: digits.py`"),

@@ -14,14 +14,19 @@ from rich.console import Console
 from scipy import stats
 
 import tiny_models
-from gating_bench import ELSEWHERE, HERE, Machine, measurement, predictions, processes
+from gating_bench import ELSEWHERE, HERE, Machine, measurement, predictions, processes, sample
 from steelyard import api
 from steelyard.errors import InvalidInput, StorageFull, WorkerFailed
+from steelyard.measure.turns import ArmFailed
 from steelyard.pipeline.suite import run as suite_run
 from steelyard.records import Refusal, Suite, SuiteCell, SuiteChange, Unavailable
 from steelyard.report import suites
-from steelyard.store import RunFolder
+from steelyard.store import RunFolder, read_suite
 
+ENGINES = (
+    "name: tiny\nbudget: 1s\nbatches: [1, 4]\nengines: [as-is, onnxruntime]\nstress: p90 <= 5 ms\n"
+    "models:\n  one: {source: one.onnx}\n"
+)
 FILE = "name: tiny\nbudget: 1s\nbatches: [1, 4]\nmodels:\n  one: {source: one.onnx}\n  two: {source: two.onnx}\n"
 
 
@@ -43,7 +48,7 @@ def test_every_cell_is_read_in_processes_of_its_own_and_once(file: Path, monkeyp
     assert folder == out
     assert [c.key for c in cells] == list(suite.cells)
     assert [c.key for c in cells][:2] == ["one/no-data/as-is/batch-1", "one/no-data/as-is/batch-4"]
-    assert machine.told == [("model",)] * 4
+    assert machine.told == [("as-is",)] * 4
     latency = cells[1].measured.get("latency_s", batch=4)  # type: ignore[union-attr]
     assert len(np.unique(latency.blocks)) == 10  # type: ignore[union-attr]
     api.run_suite(file, out=out)
@@ -89,6 +94,73 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(
     assert "1 of 4 cells read" in ran.out
     tiny_models.write_onnx(file.parent / "two.onnx")
     assert steelyard("suite", "run", file, "--out", out, "-q").status == 0
+
+
+def _broken_at(rate: float) -> Any:
+    """What load that rises shows of a model that keeps 5 ms up to `rate` requests a second, and breaks at the double."""
+
+    def under_stress(_child: Any, target: Any, _measured: Any, _seconds: float, _say: Any) -> tuple[Any, ...]:
+        late = np.full(600, 1e-3)
+        proof = {"rate_per_s": rate, "phase": "proof", "step": 0}
+        return (
+            dataclasses.replace(sample("latency_limit_s", target.limit, percentile=90.0), note=f"asked: {target.text}"),
+            sample("request_latency_s", late, **proof), sample("broken_per_s", 2 * rate, "1/s"), sample("recovery_s", 0.1),
+        )  # fmt: skip
+
+    return under_stress
+
+
+class _Loaded:
+    """A child that loads and answers nothing else."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def call(self, method: str, **_: object) -> None:
+        assert method == "load"
+
+
+def test_engines_of_a_model_take_turns_and_bear_load_apart(
+    file: Path, monkeypatch: pytest.MonkeyPatch, steelyard: Any
+) -> None:
+    machine = Machine().install(monkeypatch)
+    monkeypatch.setattr(suite_run, "Child", _Loaded)
+    file.write_text(ENGINES)
+    folders = []
+    for name, rate in (("a", 100.0), ("b", 250.0)):
+        monkeypatch.setattr(suite_run, "under_stress", _broken_at(rate))
+        ran = steelyard("suite", "run", file, "--out", file.parent / name)
+        assert ran.status == 0, ran.err
+        folders.append(file.parent / name)
+    assert machine.told == [("as-is", "onnxruntime")] * 4
+    assert "one/no-data/as-is/stress: sustains 250/s at p90 <= 5.00 ms; breaks at 500/s" in " ".join(ran.out.split())
+    _, cells = read_suite(folders[0])
+    assert [c.key.rpartition("/")[2] for c in cells] == ["batch-1", "batch-4", "stress"] * 2
+    assert cells[0].beside == ("one/no-data/onnxruntime/batch-1",)
+    assert cells[0].flags == cells[3].flags
+    (change,) = api.compare_suites(folders)
+    rates = [row for row in change.changes if row.quantity == "sustained"]
+    assert [row.outcome for row in rates] == ["faster"] * 2  # 250 to 500 against 100 to 200
+    assert (rates[0].found.low, rates[0].found.high) == (1.25, 5.0)  # type: ignore[union-attr]
+    assert {row.quantity for row in change.changes if row.key.endswith("stress")} == {"sustained"}
+
+
+def test_an_engine_that_fails_in_its_turn_costs_the_others_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine().install(monkeypatch)
+    file.write_text(ENGINES.replace("stress: p90 <= 5 ms\n", ""))
+
+    def crashes(arms: Any, *rest: Any, **words: Any) -> Any:
+        if "onnxruntime" in arms:
+            raise ArmFailed(1, WorkerFailed("crash", "SIGSEGV"))
+        return machine.take_turns(arms, *rest, **words)
+
+    monkeypatch.setattr(suite_run, "take_turns", crashes)
+    _, cells, _ = api.run_suite(file, out=file.parent / "out")
+    assert [c.refusal.kind if c.refusal else "" for c in cells] == ["", "", "crash", "crash"]
 
 
 def test_a_full_disk_ends_the_suite(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +292,10 @@ def test_both_commands_show_tables_and_json(tmp_path: Path, steelyard: Any) -> N
     assert ran.status == 0
     for part in ("slower", "geometric mean of 1 latency ratios: 1.2", "unlike machines", "0.00 points"):
         assert part in ran.out
-    document = json.loads(steelyard("suite", "compare", a, b, "--allow-unlike-machines", "--json").out)
+    words = ("suite", "compare", a, b, "--allow-unlike-machines", "--json")
+    document = json.loads(steelyard(*words, "--out", tmp_path / "page").out)
+    assert Path(document["report"]).is_file()
+    assert json.loads(steelyard(*words).out)["report"] is None
     assert document["comparisons"][0]["cells"][0]["verdict"] == "slower"
     assert steelyard("suite", "compare", a, b, "-q").status == 2
     assert steelyard("suite", "compare", a, b, "--band", "wide").status == 2

@@ -30,7 +30,15 @@ from steelyard.pipeline.job import Progress, silent
 from steelyard.probe.host import environment
 from steelyard.records import ControlReading, GateReport, GateStage, Requirement, Run, SavedBaseline, Verdict
 from steelyard.stats.sequence import noise_floor
-from steelyard.store import RunFolder, append_control, kind_of, read_controls, write_baseline
+from steelyard.store import (
+    RunFolder,
+    append_control,
+    holds_gates,
+    kind_of,
+    read_controls,
+    read_gates,
+    write_baseline,
+)
 
 __all__ = ["gate", "save_baseline"]
 
@@ -43,37 +51,82 @@ def gate(job: GateJob, progress: Progress = silent) -> GateReport:
     before, after = read_contender(job.baseline), read_contender(job.candidate)
     with tempfile.TemporaryDirectory(prefix="steelyard-gate-") as aside:
         scales = scales_for(job, before, after, Path(aside), progress)
-        floor = _floor(job, scales)
+        stopped = _stopped(job, scales)
+        floor = _floor(job, scales) if stopped is None else stopped.noise_floor
+        began -= 0.0 if stopped is None else stopped.wall_s
         requirements = tuple(_above_the_floor(r, floor) for r in job.requirements)
-        stages = [scales.stage(requirements, seed=0)]
+        stages = [scales.stage(requirements, seed=0)] if stopped is None else list(stopped.stages)
         verdicts = stages[0].verdicts
         suspects = tuple(v.requirement for v in verdicts if v.outcome == "broken" and is_cost(v.requirement))
         if suspects and scales.repeatable:
+            if stopped is None:
+                _keep(job, _report(scales, floor, stages, verdicts, suspects, time.monotonic() - began))
             progress("broken in the first stage: measuring again to confirm", None)
             stages.append(scales.stage(suspects, seed=1))
             verdicts = _confirmed(verdicts, stages[1].verdicts)
-    report = GateReport(
-        baseline=before.record(),
-        candidate=after.record(),
+    report = _report(scales, floor, stages, verdicts, suspects, time.monotonic() - began)
+    _keep(job, report)
+    if job.history:
+        _remember(report)
+    return report
+
+
+def _report(
+    scales: Scales,
+    floor: float,
+    stages: Sequence[GateStage],
+    verdicts: Sequence[Verdict],
+    suspects: Sequence[Requirement],
+    wall_s: float,
+) -> GateReport:
+    """What there is to say after so many stages: with suspects and a second stage to come, nothing is broken yet."""
+    job, waits = scales.job, bool(suspects) and len(stages) == 1 and scales.repeatable
+    found = [_waiting(v) if waits and v.requirement in suspects else v for v in verdicts]
+    return GateReport(
+        baseline=scales.before.record(),
+        candidate=scales.after.record(),
         how="turns" if scales.why_stored == "" else "stored",
         stages=tuple(stages),
-        verdicts=tuple(_in_the_users_words(v, job.requirements) for v in verdicts),
+        verdicts=tuple(_in_the_users_words(v, job.requirements) for v in found),
         undecided=job.undecided,
         noise_floor=floor,
         unlike=scales.unlike,
         notes=tuple(_notes(scales, stages, suspects)),
         command=job.command,
         environment=environment(),
-        wall_s=time.monotonic() - began,
+        wall_s=wall_s,
         time=_now(),
         version=__version__,
+        asked=_asked(job),
+        open=waits,
     )
+
+
+def _keep(job: GateJob, report: GateReport) -> None:
     if job.out is not None:
         with RunFolder(job.out) as folder:
             folder.append(report)
-    if job.history:
-        _remember(report)
-    return report
+
+
+def _stopped(job: GateJob, scales: Scales) -> GateReport | None:
+    """The report of the same gate, stopped in this folder between its stages; a model or a machine that changed begins anew."""
+    if job.out is None or not holds_gates(job.out):
+        return None
+    last = read_gates(job.out)[-1]
+    here = (_asked(job), scales.before.record(), scales.after.record(), environment().machine)
+    there = (last.asked, last.baseline, last.candidate, "" if last.environment is None else last.environment.machine)
+    return last if last.open and here == there else None
+
+
+def _asked(job: GateJob) -> tuple[str, ...]:
+    words = (str(job.baseline), str(job.candidate), *(r.text for r in job.requirements), f"{job.budget_s:g} s")
+    flags = ("stored" * job.stored, "unlike" * job.allow_unlike_machines, str(job.noise_floor), str(job.data))
+    return (*words, *flags)
+
+
+def _waiting(verdict: Verdict) -> Verdict:
+    said = "broken in the first stage, which the second was to confirm: the same command goes on with it"
+    return dataclasses.replace(verdict, outcome="undecided", advice=said)
 
 
 def save_baseline(
@@ -207,7 +260,7 @@ def _notes(scales: Scales, stages: Sequence[GateStage], suspects: Sequence[Requi
         notes.append(
             f"the two never ran together ({scales.why_stored}): what the machine did in between is in every ratio of a cost"
         )
-    if suspects and len(stages) == 1:
+    if suspects and len(stages) == 1 and not scales.repeatable:
         notes.append("nothing could be measured again, so what is broken stands on one stage")
     if scales.unlike:
         notes.append(f"unlike machines: {scales.unlike}")

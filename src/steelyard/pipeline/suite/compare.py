@@ -6,6 +6,7 @@ of these very cells: it says nothing of models that are not in the suite.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from steelyard.errors import InvalidInput
 from steelyard.metrics.examples import from_predictions
 from steelyard.metrics.table import drop, find, pair
 from steelyard.records import CellChange, Estimate, Measurement, Sample, Suite, SuiteCell, SuiteChange, Unavailable
+from steelyard.report.loads import stressed
 from steelyard.stats.multiple import HolmClaim, holm
 from steelyard.stats.paired import outcome
 from steelyard.stats.unpaired import Contrast, contrast, mean_contrast
@@ -58,7 +60,8 @@ def _compared(first: _Read, second: _Read, band: float, level: float, *, allow: 
         raise InvalidInput(
             f"{first[0]} and {second[0]} have no cell in common that both could read: run the same suite twice"
         )
-    judged = {(c.model, c.data, c.engine): key for key in reversed(common) for c in (cells[0][key],)}.values()
+    timed = [cells[0][key] for key in common if not cells[0][key].stress]
+    judged = {(c.model, c.data, c.engine): c.key for c in reversed(timed)}.values()
     claims = [c for key in common for c in _claims(cells[0][key], cells[1][key], band, quality=key in judged)]
     changes, contrasts = _judged(claims, level)
     return SuiteChange(
@@ -93,7 +96,10 @@ def latency_of(cell: SuiteCell) -> Sample | Unavailable:
 
 
 def _claims(first: SuiteCell, second: SuiteCell, band: float, *, quality: bool) -> Iterator[_Claim | CellChange]:
-    """Latency, and once for all batch sizes of one engine accuracy."""
+    """Latency, and once for all batch sizes of one engine accuracy; of cells under stress the rate that they sustain."""
+    if first.stress:
+        yield _sustained(first, second, band)
+        return
     times = latency_of(first), latency_of(second)
     missing = next((t for t in times if isinstance(t, Unavailable)), None)
     if missing is not None:
@@ -128,6 +134,24 @@ def _latency(key: str, first: _Floats, second: _Floats, *, band: float) -> _Clai
         return outcome(outer.low, outer.high, band, inner=(inner.low, inner.high))
 
     return _Claim(key=key, quantity="latency", p_value=of.p_value(), interval=interval, word=word, contrast=of)
+
+
+def _sustained(first: SuiteCell, second: SuiteCell, band: float) -> CellChange:
+    """The ratio of the rates sustained, which lies between those of what was shown to hold and to break."""
+    rates = []
+    for cell in (first, second):
+        found = stressed(cell.measured)
+        if found is None or found.held_per_s is None or found.broken_per_s is None:
+            gone = Unavailable(quantity="sustained", reason="no two rates were shown, one to hold and one to break")
+            return CellChange(key=first.key, quantity="sustained", found=gone)
+        rates.append((found.held_per_s, found.broken_per_s))
+    (held, broke), (held_now, broke_now) = rates
+    low, high = held_now / broke, broke_now / held
+    ratio = Estimate(
+        quantity="sustained", unit="x", value=math.sqrt(low * high), low=low, high=high, level=0.95,
+        method="between rates that held and that broke", n=2,
+    )  # fmt: skip
+    return CellChange(key=first.key, quantity="sustained", found=ratio, outcome=outcome(1 / high, 1 / low, band))
 
 
 def _accuracy(key: str, first: Measurement, second: Measurement, labels: tuple[str, ...]) -> _Claim | CellChange:

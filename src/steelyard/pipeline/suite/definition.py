@@ -7,6 +7,7 @@
     batches: [1, 8]
     engines: [as-is, onnxruntime]   # as-is | torch | onnxruntime | openvino
     data: [digits]                  # for every model that names none of its own
+    stress: p99 <= 35 ms            # raise the load until that breaks; true: until ten median latencies break
     models:
       cnn: digits.py                # paths are relative to this file
       mlp: {source: models.py:mlp, data: digits}
@@ -25,7 +26,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from steelyard.errors import InvalidInput
-from steelyard.records import Scalar, SubjectSpec
+from steelyard.pipeline.asked import latency_limit
+from steelyard.records import Requirement, Scalar, SubjectSpec
 
 __all__ = ["DEFAULT", "Cell", "Definition", "Engine", "as_json", "read_definition"]
 
@@ -45,11 +47,13 @@ class Cell:
     engine: Engine
     batch: int
     spec: SubjectSpec
+    stress: bool = False  # load raised until it breaks, at batch size 1
 
     @property
     def key(self) -> str:
         """The name under which two suites find the same cell."""
-        return f"{self.model}/{self.data or 'no-data'}/{self.engine}/batch-{self.batch}"
+        what = "stress" if self.stress else f"batch-{self.batch}"
+        return f"{self.model}/{self.data or 'no-data'}/{self.engine}/{what}"
 
     @property
     def folder(self) -> str:
@@ -84,6 +88,7 @@ class Definition(_Strict):
     engines: Annotated[tuple[Engine, ...], Field(min_length=1)] = ("as-is",)
     batches: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)] = (1,)
     budget: str | float = "20s"
+    stress: bool | str | None = None
 
     @field_validator("models", mode="before")
     @classmethod
@@ -98,14 +103,27 @@ class Definition(_Strict):
     def _one_or_several(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)
 
+    @field_validator("stress", mode="before")
+    @classmethod
+    def _limit(cls, value: Any) -> Any:
+        try:
+            return value if isinstance(value, bool | None) else latency_limit(str(value), "it").text
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def target(self) -> Requirement | None:
+        """The latency that rising load is to break, where one was said."""
+        return latency_limit(self.stress, "it") if isinstance(self.stress, str) else None
+
     def cells(self, folder: Path) -> tuple[Cell, ...]:
         """Every cell, in the order in which they are read; paths are relative to `folder`."""
         return tuple(
-            Cell(model=name, data=data, engine=engine, batch=batch, spec=_spec(model, data, folder))
+            Cell(model=name, data=data, engine=engine, batch=batch, spec=_spec(model, data, folder), stress=stress)
             for name, model in self.models.items()
             for data in ((model.data,) if model.data is not None else self.data or ("",))
             for engine in dict.fromkeys(self.engines)
-            for batch in dict.fromkeys(self.batches)
+            for batch, stress in (*((b, False) for b in dict.fromkeys(self.batches)), *((1, True),) * bool(self.stress))
         )
 
 
@@ -190,6 +208,8 @@ def _said(path: Path, error: ValidationError, lines: _Lines) -> str:
 
 def _reason(first: Any, place: tuple[str | int, ...]) -> str:
     kind, word = first["type"], str(place[-1]) if place else ""
+    if kind == "value_error":
+        return str(first["ctx"]["error"])
     if kind == "extra_forbidden":
         known = tuple((_Model if place[0] == "models" else Definition).model_fields)
         near = get_close_matches(word, known, 1)
