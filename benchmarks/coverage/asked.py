@@ -13,7 +13,7 @@ from steelyard.metrics.examples import Examples
 from steelyard.metrics.table import drop_estimate, estimate, evidence, find, pair
 from steelyard.records import Estimate, Unavailable
 
-__all__ = ["Floats", "Held", "Row", "Section", "ask", "ask_all", "ask_drop", "held", "spoken"]
+__all__ = ["Floats", "Held", "Row", "Section", "ask", "ask_all", "ask_drop", "following", "held", "spoken"]
 
 Floats = NDArray[np.float64]
 Row = tuple[object, ...]
@@ -82,6 +82,14 @@ def ask_drop(before: Examples, after: Examples, name: str) -> Estimate | Unavail
     """How much worse the second model is, with its interval."""
     metric = find(name, before.task)
     return drop_estimate(pair(before, after, [metric]), metric)
+
+
+def following(rng: np.random.Generator, shape: tuple[int, int], correlation: float) -> Floats:
+    """Rows of standard normal values that each follow the one before: an autoregression of the first order."""
+    values = rng.standard_normal(shape)
+    for at in range(1, shape[1]):
+        values[:, at] = correlation * values[:, at - 1] + math.sqrt(1 - correlation**2) * values[:, at]
+    return values
 
 
 def spoken(rows: Iterable[Row]) -> str:

@@ -13,7 +13,7 @@ from importlib import resources
 import numpy as np
 from scipy import stats
 
-from benchmarks.coverage.asked import Floats, Row, Section
+from benchmarks.coverage.asked import Floats, Row, Section, following
 from steelyard.probe.carbon import carbon, grid_factor
 from steelyard.probe.energy import modelled_energy_j, processor_families
 from steelyard.probe.host import environment
@@ -102,9 +102,7 @@ def window_rows(repeats: int = 4000) -> Iterator[Row]:
     rng = np.random.default_rng(16)
     for windows in (2, 4, 10):
         for follow in (0.0, 0.5):
-            noise = rng.standard_normal((repeats, windows))
-            for i in range(1, windows):  # an autoregression: heat of one window lingers in the next
-                noise[:, i] = follow * noise[:, i - 1] + np.sqrt(1 - follow**2) * noise[:, i]
+            noise = following(rng, (repeats, windows), follow)  # heat of one window lingers in the next
             ends = [contrast_interval([0.03 * row], (1,)) for row in noise]
             yield windows, follow, f"{np.mean([low <= 0 <= high for _, low, high in ends]):.3f}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from benchmarks.coverage.asked import Floats, Row, Section
+from benchmarks.coverage.asked import Floats, Row, Section, following
 from steelyard.stats.knee import find_knee
 from steelyard.stats.multiple import holm
 from steelyard.stats.order import percentile_interval, serial_percentile_interval
@@ -39,19 +40,11 @@ def log_ratio_rows(repeats: int = 2000) -> Iterator[Row]:
             yield name, rounds, covered(t, math.exp(0.05)), covered(flips, math.exp(0.05)) if flips else "-"
 
 
-def _following(correlation: float) -> Callable[[np.random.Generator, tuple[int, int]], Floats]:
-    """Rounds that follow their neighbours: an autoregression of the first order."""
-
-    def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-        values = rng.standard_normal(shape)
-        for at in range(1, shape[1]):
-            values[:, at] = correlation * values[:, at - 1] + math.sqrt(1 - correlation**2) * values[:, at]
-        return values
-
-    return draw
-
-
-LOOKED_AT = {**NOISE, "neighbours correlate by 0.1": _following(0.1), "neighbours correlate by 0.3": _following(0.3)}
+LOOKED_AT = {
+    **NOISE,
+    "neighbours correlate by 0.1": partial(following, correlation=0.1),
+    "neighbours correlate by 0.3": partial(following, correlation=0.3),
+}
 
 
 def sequence_rows(repeats: int = 2000, rounds: int = 200) -> Iterator[Row]:
