@@ -88,7 +88,7 @@ class CannotApply(SteelyardError):
 class WorkerFailed(SteelyardError):
     """A child process ended without an answer.
 
-    ``kind`` is ``"crash"``, ``"timeout"``, ``"out-of-memory"`` or ``"error"``.
+    ``kind`` is ``"crash"``, ``"timeout"``, ``"out-of-memory"``, ``"threads"``, ``"disk-full"`` or ``"error"``.
     """
 
     def __init__(self, kind: str, reason: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +72,25 @@ class Misbehaving:
             if os.fork() == 0:
                 os._exit(0)
             os.wait3(os.WNOHANG)
+
+    def starts_threads(self, count: int) -> None:
+        for _ in range(count):
+            threading.Thread(target=time.sleep, args=(120,), daemon=True).start()
+        time.sleep(120)
+
+    def forks_on_and_on(self) -> None:
+        """Each process starts others, some of them in sessions of their own."""
+        while True:
+            if os.fork() == 0 and os.getpid() % 7 == 0:
+                os.setsid()
+                time.sleep(120)
+
+    def writes_beyond_the_limit(self, path: str) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+        Path(path).write_bytes(bytes(1 << 20))
+
+    def writes_to_a_full_disk(self) -> None:
+        Path("/dev/full").write_bytes(b"anything")
 
     def cannot_allocate(self) -> None:
         raise MemoryError

@@ -127,7 +127,7 @@ def test_calls_after_the_end_say_how_it_ended(child: Child) -> None:
 def test_a_hang_is_a_timeout(log: Path, method: str) -> None:
     with Child(TARGET, limits=Limits(seconds=30), log=log) as child:
         child.call("add", one=1, other=1)
-        child._limits = Limits(seconds=0.5, memory_bytes=1 << 40)
+        child._limits = child._limits._replace(seconds=0.5)
         with pytest.raises(WorkerFailed, match="no answer within") as caught:
             child.call(method)
         assert caught.value.kind == "timeout"
@@ -137,6 +137,41 @@ def test_a_hang_is_a_timeout(log: Path, method: str) -> None:
 def test_the_time_limit_of_less_than_a_second_is_named_as_it_is() -> None:
     with Child(TARGET, limits=Limits(seconds=0.3)) as child, pytest.raises(WorkerFailed, match=r"within 0\.3 s"):
         child.call("hangs")
+
+
+def test_more_threads_than_the_limit_are_stopped(log: Path) -> None:
+    with Child(TARGET, limits=Limits(seconds=60, threads=100), log=log) as child:
+        with pytest.raises(WorkerFailed, match=r"it ran [\d,]+ threads, the limit is 100") as caught:
+            child.call("starts_threads", count=400)
+        assert caught.value.kind == "threads"
+        assert _gone(child.pid)
+
+
+def test_a_fork_bomb_ends_with_all_its_children(log: Path) -> None:
+    with Child(TARGET, limits=Limits(seconds=60, threads=150), log=log) as child:
+        with pytest.raises(WorkerFailed, match="threads") as caught:
+            child.call("forks_on_and_on")
+        assert caught.value.kind == "threads"
+        words = b"misbehaving:Misbehaving"
+        assert _soon(lambda: not [p for p in psutil.process_iter() if _runs(p, words) and p.pid != child.pid])
+
+
+def _runs(process: psutil.Process, words: bytes) -> bool:
+    """Whether it is one of the test's children, and alive."""
+    try:
+        ours = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        return words in ours and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.Error):
+        return False
+
+
+@pytest.mark.parametrize(("method", "words"), [("writes_beyond_the_limit", "File too large"), ("writes_to_a_full_disk", "No space")])  # fmt: skip
+def test_a_full_disk_is_named_as_such(child: Child, tmp_path: Path, method: str, words: str) -> None:
+    given = {"path": str(tmp_path / "big")} if "limit" in method else {}
+    with pytest.raises(WorkerFailed, match=words) as caught:
+        child.call(method, **given)
+    assert caught.value.kind == "disk-full"
+    assert child.call("add", one=1, other=1) == 2  # the process lives on
 
 
 @pytest.mark.parametrize("method", ["fills", "fills_in_a_grandchild"])

@@ -21,8 +21,10 @@ from steelyard.records import Plan, Step
 PLANS = (Plan(steps=(Step(name="openvino"),)), Plan(steps=(Step(name="quantize_static"),)))
 REQUIRE = ("accuracy drop <= 6%", "latency <= 20x")  # what noise cannot break
 SHORT: tuple[tuple[Any, str, Any], ...] = (
-    (optimize, "plans_for", lambda _engine: PLANS),
-    (explore, "plans_for", lambda _engine: PLANS),
+    (optimize, "plans_for", lambda _space: PLANS),
+    (explore, "plans_for", lambda _space: PLANS),
+    (explore, "proposer_for", lambda _space: None),
+    (optimize, "shared_folder", lambda: None),
     (explore, "proof_s", lambda _start_s: 0.5),
     (optimize, "_stands", lambda *_: False),  # in three rounds a candidate may seem slower, and is chosen all the same
     (prove, "ROUNDS", 3),

@@ -167,6 +167,7 @@ def test_the_command_line_gives_exit_status_0(finished: Any, steelyard: Callable
         ({"require": ["accuracy drop <= 1%"]}, "holds a run with other requirements"),
         ({"seed": 1}, "holds a run with other subject"),
         ({"mean": "0.4"}, "holds a run with other subject"),
+        ({"minimise": "size"}, "holds a run with other --minimise"),
     ],
 )
 def test_other_words_on_the_same_folder_are_refused(
@@ -228,6 +229,36 @@ def test_what_is_left_of_the_budget_makes_the_proof_longer(
     assert (settings.rounds, settings.slots) == (10, slots)
 
 
+# --- what would be tried ----
+
+
+@pytest.mark.usefixtures("_short", "known_peaks")
+def test_explaining_the_plan_builds_nothing_and_measures_once(tmp_path: Path, steelyard: Callable[..., Any]) -> None:
+    source, out = tiny_models.write_onnx(tmp_path / "tiny.onnx"), tmp_path / "out"
+    words = (
+        "optimize", source, "--data", "digits", "--require", "latency <= 20x", "--budget", "2s", "--out", out,
+        "--scale", "1/255", "--mean", "0.3", "--std", "0.35", "--explain-plan",
+    )  # fmt: skip
+    ran = steelyard(*words, "--json")
+    assert ran.status == 0
+    plans = json.loads(ran.out)["plans"]
+    assert {p["plan"] for p in plans} == {"openvino", "quantize_static"}
+    assert all(p["because"] and p["minutes"] > 0 for p in plans)
+    assert not (out / "artifacts").exists()
+    before = (out / "records.jsonl").read_bytes()
+    assert "Plans, in the order in which they would be tried" in steelyard(*words).out
+    assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_other_techniques_on_a_finished_run_go_on(finished: Any, again: Callable[..., Result]) -> None:
+    before = _lines(finished.result.folder)
+    result = again(techniques=["int8"])
+    kinds = [type(record).__name__ for record in _lines(result.folder)]
+    assert kinds[len(before)] == "Run"
+    assert kinds[-1] == "Outcome"
+    assert result.records.run.words == ("--techniques", "int8")
+
+
 # --- kill -9 -------------------------------------------------------------------------------------------
 
 KILLED = """
@@ -239,6 +270,7 @@ from steelyard.store import read_records
 peaks = read_records(pathlib.Path(sys.argv.pop(1))).run.peaks
 begin.measure_peaks = lambda: peaks
 optimize.plans_for = explore.plans_for = lambda _: tuple(Plan(steps=(Step(name=n),)) for n in ("openvino", "quantize_static"))
+explore.proposer_for = optimize.shared_folder = lambda *_: None
 prove._turn_settings = lambda *_: prove.TurnSettings(rounds=4, slots=4, warm_s=0.05)
 main(sys.argv[1:])
 """
@@ -295,7 +327,7 @@ def test_a_model_that_cannot_be_diagnosed_is_optimized_all_the_same(
         out=tmp_path / "out", scale="1/255", mean="0.3", std="0.35",
     )  # fmt: skip
     assert result.met
-    assert [f.name for f in result.records.findings] == ["undiagnosed"]
+    assert result.records.findings[0].name == "undiagnosed"
     assert len(_weighed(result.records)) == 1
     assert all(t.prediction is None for t in result.records.trials if t.after is not None)
 

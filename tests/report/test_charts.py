@@ -16,13 +16,14 @@ ELSEWHERE = {
     "sweep_latency",
     "stress",
     "layers",
+    "sensitivity",
     "watched",
-}  # of load, of a profile, of a watched machine: their own tests
+}  # of load, of a profile, of layers quantised alone, of a watched machine: their own tests
 ABSENT = {
     "full": ELSEWHERE,
     "nothing_passed": ELSEWHERE,
     "interrupted": {"control"} | ELSEWHERE,
-    "benchmark": {"control", "pareto", "forecasts", "confusion"} | ELSEWHERE,
+    "benchmark": {"control", "pareto", "frontier", "forecasts", "confusion"} | ELSEWHERE,
 }
 
 

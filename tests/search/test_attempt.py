@@ -20,10 +20,11 @@ from steelyard.measure.process import Limits
 from steelyard.measure.turns import TurnSettings
 from steelyard.measure.weigh import WeighSettings
 from steelyard.probe.host import environment
-from steelyard.records import Comparison, Plan, Prediction, Sample, Step, Trial
+from steelyard.records import Comparison, Measurement, Plan, Prediction, Sample, Step, Trial
 from steelyard.search import attempt as module
 from steelyard.search.attempt import Rival, Workshop, attempt, build
-from steelyard.subject.artifact import read_artifact
+from steelyard.search.bounds import QualityBound
+from steelyard.subject.artifact import read_artifact, write_manifest
 
 OPENVINO = Step(name="openvino")
 
@@ -99,7 +100,7 @@ def test_a_candidate_too_slow_to_win_is_not_weighed_further(shop: Workshop, riva
     seen: list[Comparison] = []
     steps: list[str] = []
 
-    def contends(comparison: Comparison) -> bool:
+    def contends(_after: Measurement, comparison: Comparison) -> bool:
         seen.append(comparison)
         return False
 
@@ -139,6 +140,27 @@ def test_whatever_goes_wrong_refuses_this_candidate_alone(
     assert "\n" not in trial.refusal.reason
     with Rival(shop) as rival:  # and the next one works
         _weighed(attempt(_does("nothing"), shop, rival, None))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("wayward")
+@pytest.mark.parametrize(
+    ("what", "limits", "kind", "reason"),
+    [
+        ("forks", Limits(seconds=60, threads=200), "threads", "the limit is 200, so it was stopped"),
+        ("threads", Limits(seconds=60, threads=400), "threads", "the limit is 400, so it was stopped"),
+        ("fills_the_disk", Limits(seconds=60), "disk-full", "no room"),
+        ("finds_it_full", Limits(seconds=60), "disk-full", "No space left on device"),
+    ],
+)
+def test_what_takes_too_much_ends_while_it_is_built(
+    shop: Workshop, rival: Rival, what: str, limits: Limits, kind: str, reason: str
+) -> None:
+    trial = attempt(_does(what), dataclasses.replace(shop, limits=limits), rival, None)
+    assert trial.refusal is not None
+    assert trial.refusal.kind == kind
+    assert re.search(reason, trial.refusal.reason)
+    assert not list((shop.root / "artifacts").glob("*.part"))  # what it left half made takes no room
 
 
 def test_an_unknown_technique_is_refused_with_the_known_ones(shop: Workshop, rival: Rival) -> None:
@@ -198,3 +220,37 @@ def test_a_full_disk_is_not_a_refusal(shop: Workshop, rival: Rival, monkeypatch:
     monkeypatch.setattr(module, "build", full)
     with pytest.raises(StorageFull):
         attempt(Plan(steps=(OPENVINO,)), shop, rival, None)
+
+
+# --- bounds ------------------------------------------------------------------------------------------------
+
+
+def _bound(most: float) -> QualityBound:
+    validation = tiny_models.data().validation
+    right = tiny_models.logits(validation.inputs(tiny_models.CONTRACT)).argmax(axis=1) == validation.labels
+    return QualityBound(text=f"accuracy drop <= {most:g}", most=most, baseline=right)
+
+
+@pytest.mark.slow
+def test_a_candidate_that_a_sample_shows_to_fail_is_refused_there(shop: Workshop, tmp_path: Path) -> None:
+    """The same net with the answers of its last layer shuffled, against the baseline's own answers."""
+
+    def shuffled(arrays: tiny_models.Arrays) -> tiny_models.Arrays:
+        return {**arrays, "5.weight": arrays["5.weight"][::-1].copy(), "5.bias": arrays["5.bias"][::-1].copy()}
+
+    source = tiny_models.write_onnx(tmp_path / "baseline" / "model.onnx", head=shuffled)
+    artifact = dataclasses.replace(read_artifact(shop.baseline), folder=source.parent, file=source.name)
+    write_manifest(artifact)
+    spoiled = dataclasses.replace(shop, root=tmp_path, baseline=source.parent)
+    with Rival(spoiled) as rival:
+        trial = attempt(Plan(steps=(OPENVINO,)), spoiled, rival, None, bounds=[_bound(0.01)])
+    assert trial.refusal is not None
+    assert trial.refusal.kind == "hopeless"
+    assert trial.refusal.reason == "64 of 360 validation examples show that it misses accuracy drop <= 0.01 (p < 0.01)"
+    assert trial.after is None
+    assert trial.comparison is not None  # its speed is known all the same
+
+
+@pytest.mark.slow
+def test_a_candidate_that_is_as_good_passes_its_bounds(shop: Workshop, rival: Rival) -> None:
+    _weighed(attempt(Plan(steps=(OPENVINO,)), shop, rival, None, bounds=[_bound(0.01)]))

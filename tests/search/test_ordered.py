@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.records import Comparison, Plan, Prediction, Refusal, Step, Trial
-from steelyard.search.ordered import SPREAD, OrderedSearch, expected_improvement, gain_of, out_of_time, skipped
-from steelyard.search.space import plans_for
-from steelyard.subject.engines import ENGINES
+from steelyard.search.ordered import (
+    SPREAD,
+    WORTHWHILE,
+    Obtained,
+    OrderedSearch,
+    expected_improvement,
+    gain_of,
+    left_behind,
+    obtained_latency,
+    out_of_reach,
+    out_of_time,
+    skipped,
+)
 
 
 def _prediction(name: str, gain: float, minutes: float = 1.0, *, hopeless: bool = False) -> Prediction:
@@ -191,14 +201,120 @@ def test_skipped_and_out_of_time_keep_their_reasons() -> None:
     assert "--budget" in late.reason
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_plan_of_the_space_is_well_formed(engine: str) -> None:
-    from steelyard.passes import to_pass
+# --- other options, requirements and what stands built ---------------------------------------------------------
 
-    plans = plans_for(engine)
-    assert len(set(plans)) == len(plans) >= 4
-    for plan in plans:
-        assert plan.steps
-        assert engine in to_pass(plan.steps[0]).takes
-        for step in plan.steps:
-            to_pass(step)
+
+class _Proposes:
+    """Proposes the same plans again and again, and notes what it is told."""
+
+    def __init__(self, *plans: Plan) -> None:
+        self.plans, self.told = plans, []
+
+    def tell(self, plan: Plan, obtained: Obtained | None) -> None:
+        self.told.append((plan, obtained))
+
+    def propose(self, count: int) -> Sequence[Plan]:
+        return self.plans[:count]
+
+
+def _other(name: str, option: str = "b") -> Plan:
+    *first, last = name.split()
+    return Plan(steps=(*(Step(name=n) for n in first), Step(name=last, options=(("o", option),))))
+
+
+def _foresees() -> Callable[[Plan], Prediction]:
+    """A gain of three, a minute for each step, and a minute for weighing."""
+
+    def predict(plan: Plan) -> Prediction:
+        steps = len(plan.steps)
+        return Prediction(plan=plan, gain=3.0, ceiling=99, minutes=1.0 + steps, because="r")
+
+    return predict
+
+
+def test_options_are_proposed_once_something_was_measured_and_take_their_turn() -> None:
+    lead, other = _prediction("a", 3.0), _prediction("b", 1.01, 50.0)
+    proposer = _Proposes(_other("a"))
+    search = OrderedSearch([lead, other], proposer=proposer, predict=_foresees())
+    assert search.ask() == lead
+    search.tell(_obtained(lead, 3.0))
+    assert [str(plan) for plan, _ in proposer.told] == ["a"]
+    asked = search.ask(lead=3.0)
+    assert asked is not None
+    assert asked.plan == _other("a")
+    assert asked.gain == pytest.approx(3.0)  # as the same technique gave
+    meanwhile = search.ask(lead=3.0, busy=[asked.plan])
+    assert meanwhile is not None
+    assert meanwhile.plan == other.plan
+    search.tell(_obtained(asked, 3.1))
+    assert search.ask(lead=3.1) is not None  # the named one: what was proposed is told of
+
+
+def test_a_proposal_that_could_hardly_improve_is_left_out() -> None:
+    lead = _prediction("a", 3.0)
+    search = OrderedSearch([lead], [_obtained(lead, 3.0)], proposer=_Proposes(_other("a")), predict=_foresees())
+    assert search.ask(lead=3.0) is not None
+    assert search.ask(lead=300.0) is None
+
+
+def test_relatives_that_broke_a_requirement_make_a_plan_worth_less() -> None:
+    """Two engines with the same prospect: the int8 of one broke the quality."""
+    names = [_prediction(n, 4.0) for n in ("onnx int8", "openvino int8", "onnx int8 x", "openvino int8 x")]
+    missed = {"onnx > int8": 1.0, "openvino > int8": 0.0}
+
+    def read(trial: Trial) -> Obtained | None:
+        found = obtained_latency(trial)
+        return None if found is None else Obtained(gain=found.gain, missed=(missed[str(trial.plan)],))
+
+    told = [_obtained(p, 4.0) for p in names[:2]]
+    asked = OrderedSearch(names, told, obtained=read).ask(lead=2.0)
+    assert asked is not None
+    assert str(asked.plan) == "openvino > int8 > x"
+
+
+def test_steps_that_stand_built_cost_nothing() -> None:
+    predict = _foresees()
+    plans = [
+        Plan(steps=(Step(name="prune"), Step(name="onnx"))),
+        Plan(steps=(Step(name="prune"), Step(name="openvino"))),
+    ]
+    search = OrderedSearch([predict(p) for p in plans], predict=predict)
+    first = search.ask()
+    assert first is not None
+    assert first.minutes == 3.0
+    search.tell(_obtained(first, 4.0, wall_s=180.0))
+    second = search.ask()
+    assert second is not None
+    assert second.minutes == pytest.approx(2.0)  # weighing and one step: the pruned net is there
+    search.tell(_obtained(second, 4.0, wall_s=120.0))  # as long as that takes: the pace stays
+    third = predict(Plan(steps=(Step(name="factorise"),)))
+    assert OrderedSearch([*map(predict, plans), third], search.trials, predict=predict).queue()[0].minutes == 2.0
+
+
+def test_the_queue_is_what_would_be_asked_for() -> None:
+    predictions = [_prediction("loss", 0.5), _prediction("quick", 2.0, 0.5), _prediction("strong", 6.0, 6.0)]
+    predictions.append(_prediction("never", 9.0, hopeless=True))
+    search = OrderedSearch(predictions)
+    assert [str(p.plan) for p in search.queue()] == ["strong", "quick", "loss", "never"]
+    assert search.queue()[0] == search.ask()
+    assert OrderedSearch([]).queue() == ()
+
+
+def test_the_improvement_of_a_plan_is_unbounded_until_something_is_known() -> None:
+    first, second = _prediction("a", 3.0), _prediction("b", 2.0)
+    search = OrderedSearch([first, second])
+    assert search.improvement(second, 1.0) == math.inf
+    search.tell(_obtained(first, 3.0))
+    assert search.improvement(second, 3.0) == pytest.approx(expected_improvement(2.0, 3.0, SPREAD))
+    assert search.improvement(second, 300.0) < WORTHWHILE
+
+
+def test_refusals_say_why() -> None:
+    prediction = _prediction("a", 2.0)
+    beyond = out_of_reach(prediction, 4.2, Plan(steps=(Step(name="openvino"),))).refusal
+    assert beyond is not None
+    assert beyond.kind == "skipped"
+    assert beyond.reason == "its ceiling of 2x lies below the 4.2x that openvino gives: it cannot win"
+    behind = left_behind(prediction, 8.1).refusal
+    assert behind is not None
+    assert "8.1x in hand" in behind.reason

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steelyard.errors import InvalidInput
 from steelyard.records import Compared as ComparedRecord
 from steelyard.records import Evaluation, RunRecords
+
+if TYPE_CHECKING:
+    from steelyard.report.frontier import Candidate
 
 __all__ = ["Compared", "Drawn", "Evaluated", "Result"]
 
@@ -37,10 +40,25 @@ class Result:
         return self.folder / "report.html"
 
     def chart(self, name: str) -> Any:
-        """An Altair chart of the report, such as ``pareto`` or ``roofline``; None where its records are absent."""
-        from steelyard.report.charts import CHARTS
+        """An Altair chart of the report, such as ``pareto`` or ``roofline``; None where its records are absent.
 
+        Names of two axes with a comma between, such as ``energy,size``, give the candidates on these, and their front.
+        """
+        from steelyard.report.charts import CHARTS
+        from steelyard.report.frontier_chart import frontier
+
+        if "," in name:
+            return frontier(self.records, name.split(","))
         return chart_of(CHARTS, name)(self.records)
+
+    def pareto(self, axes: Iterable[str]) -> tuple[Candidate, ...]:
+        """The weighed plans that no other beats on all of these axes at once: latency, drop, size, memory, energy.
+
+        Raises `InvalidInput` for fewer than two axes or unknown ones.
+        """
+        from steelyard.report.frontier import front
+
+        return front(self.records, tuple(axes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A child process that answers calls: its own process group, a time limit, a memory limit, and a death that is explained.
+"""A child process that answers calls: its own process group, limits of time, memory and threads, and a death that is explained.
 
 The parent names a class as ``module:Class``; the child builds one and answers its methods over a private pipe. What
 the child or the user's code prints goes to a log, never into the pipe. When the parent dies, by whatever means, so do
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -31,14 +32,18 @@ __all__ = ["Child", "Limits"]
 
 _POLL_S = 0.2  # how often limits are looked at while waiting for an answer
 _LAST_S = 2.0  # for a child that closed its pipe to end by itself
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PASSES = 50  # over what a child started, until none is left: they may start others meanwhile
+_SOME_THREADS, _EACH_CORE = 512, 32  # engines and compilers start a few for each core
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Limits(NamedTuple):
-    """What a child may take: seconds per call, and bytes resident over all its processes."""
+    """What a child may take: seconds per call, and bytes resident and threads over all its processes."""
 
     seconds: float = 600.0
     memory_bytes: int = 0  # 0: four fifths of the machine's memory
+    threads: int = 0  # 0: `_SOME_THREADS`, and `_EACH_CORE` more for each core
 
 
 class Child:
@@ -46,7 +51,10 @@ class Child:
 
     def __init__(self, target: str, *, limits: Limits | None = None, log: Path | None = None) -> None:
         limits = limits or Limits()
-        self._limits = limits._replace(memory_bytes=limits.memory_bytes or int(psutil.virtual_memory().total * 0.8))
+        self._limits = limits._replace(
+            memory_bytes=limits.memory_bytes or int(psutil.virtual_memory().total * 0.8),
+            threads=limits.threads or _SOME_THREADS + _EACH_CORE * (os.cpu_count() or 1),
+        )
         self._log = log
         self._failure: WorkerFailed | None = None
         ours, theirs = socket.socketpair()
@@ -82,6 +90,11 @@ class Child:
         """Whether it can still be called."""
         return self._failure is None and self._process.poll() is None
 
+    @property
+    def settled(self) -> bool:
+        """Whether `result` has something to say now: an answer, or a death."""
+        return self._failure is not None or self._pipe.poll() or self._process.poll() is not None
+
     def start(self, method: str, /, **arguments: Any) -> None:
         """Send a call without waiting, so that several children can work up at the same time."""
         if self._failure is not None:
@@ -95,7 +108,7 @@ class Child:
         """The answer to the call in flight.
 
         Raises what the child raised if it is a `SteelyardError`, and `WorkerFailed` for anything else: a crash, a
-        time-out, too much memory, an unexpected error.
+        time-out, too much memory, too many threads, a full disk, an unexpected error.
         """
         limit = self._limits.seconds
         deadline = time.monotonic() + limit
@@ -104,7 +117,7 @@ class Child:
                 raise self._died()
             if time.monotonic() >= deadline:
                 raise self._ended("timeout", f"no answer within {limit:g} s, so it was stopped")
-            self._check_memory()
+            self._check_taken()
         try:
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -119,18 +132,33 @@ class Child:
         return self.result()
 
     def close(self) -> None:
-        """End the child and everything it started."""
+        """End the child and everything it started, those that left its process group too."""
         self._pipe.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGSTOP)  # nobody forks on while the others are looked for; orphans are the child's
+        for _ in range(_PASSES):
+            strays = [process for process in _family(self._process.pid)[1:] if _alive(process)]
+            for stray in strays:
+                with contextlib.suppress(psutil.Error):
+                    stray.kill()
+            if not strays:
+                break
+        self._signal(signal.SIGKILL)
         self._process.wait()
 
-    def _check_memory(self) -> None:
-        resident = _resident_bytes(self._process.pid)
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def _check_taken(self) -> None:
+        resident, threads = _taken(self._process.pid)
         if resident > self._limits.memory_bytes:
             raise self._ended(
                 "out-of-memory",
                 f"it held {resident / 1e9:.1f} GB, the limit is {self._limits.memory_bytes / 1e9:.1f} GB, so it was stopped",
+            )
+        if threads > self._limits.threads:
+            raise self._ended(
+                "threads", f"it ran {threads:,} threads, the limit is {self._limits.threads:,}, so it was stopped"
             )
 
     def _died(self) -> WorkerFailed:
@@ -159,15 +187,30 @@ class Child:
         return f"; its last words: {last[:200]}" if last else ""
 
 
-def _resident_bytes(pid: int) -> int:
-    """Of a process and all it started; those that end while being looked at count nothing."""
-    total = 0
-    with contextlib.suppress(psutil.Error):
+def _family(pid: int) -> list[psutil.Process]:
+    """A process and all it started; empty where it is gone."""
+    try:
         parent = psutil.Process(pid)
-        for process in (parent, *parent.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-    return total
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _taken(pid: int) -> tuple[int, int]:
+    """Bytes resident and threads of a process and all it started; those that end while being looked at count nothing."""
+    resident = threads = 0
+    for process in _family(pid):
+        with contextlib.suppress(psutil.Error), process.oneshot():
+            resident += process.memory_info().rss
+            threads += process.num_threads()
+    return resident, threads
 
 
 def _serve(pipe: Connection, target: str) -> None:
@@ -189,6 +232,8 @@ def _answer(worker: Any, method: str, arguments: dict[str, Any]) -> Any:
     except MemoryError:
         return WorkerFailed("out-of-memory", "an allocation failed for want of memory")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return WorkerFailed("disk-full", f"the disk had no room for what it wrote ({error.strerror})")
         traceback.print_exc()
         sys.stderr.flush()
         text = " ".join(str(error).split())[:300]
@@ -198,7 +243,9 @@ def _answer(worker: Any, method: str, arguments: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Entry point of the child: ``python -m steelyard.measure.process FD MODULE:CLASS``."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphans after `kill -9` on the parent
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphans after `kill -9` on the parent
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)  # who loses its parent among those it started stays its own, to be found
     _first_to_go()
     decline_telemetry()
     _serve(Connection(int(sys.argv[1])), sys.argv[2])

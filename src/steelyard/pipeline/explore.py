@@ -5,84 +5,123 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from steelyard.pipeline.foresee import Predict, trimmed
 from steelyard.pipeline.job import Progress, share_done
-from steelyard.pipeline.prove import FINALISTS, Cost, cost_of, promising, proof_s
-from steelyard.records import Comparison, Finding, Prediction, RunRecords, Trial
-from steelyard.search.attempt import Rival, Workshop, attempt
-from steelyard.search.ordered import OrderedSearch, gain_of, out_of_time, skipped
-from steelyard.search.space import plans_for
+from steelyard.pipeline.objective import Goal, goal_of
+from steelyard.pipeline.prove import FINALISTS, Cost, cost_of, proof_s
+from steelyard.records import Finding, Plan, Prediction, RunRecords, Trial
+from steelyard.search.attempt import Contends, Rival, Workshop
+from steelyard.search.bounds import allowance, quality_bounds
+from steelyard.search.crew import Errand, crew_for
+from steelyard.search.ordered import (
+    WORTHWHILE,
+    OrderedSearch,
+    left_behind,
+    out_of_reach,
+    out_of_time,
+    skipped,
+)
+from steelyard.search.space import Space, plans_for
+from steelyard.search.tuner import proposer_for
 from steelyard.store import RunFolder
-from steelyard.subject.artifact import read_artifact
 
 __all__ = ["explore"]
 
 MOST_KEPT = 0.5  # of the budget, for the proof; a longer one overruns, for it must have something to prove
-SLOWER = 1.25  # a candidate slower than the last finalist by this factor in one round will not become one
+SLOWER = 1.25  # a candidate costlier than the last finalist by this factor in one round will not become one
 
 
 def explore(
     shop: Workshop,
     folder: RunFolder,
+    space: Space,
     findings: Sequence[Finding],
+    predict: Predict,
     earlier: Sequence[Trial],
     deadline: float,
     budget_s: float,
     progress: Progress,
+    ray: str | None = None,
 ) -> tuple[Trial, ...]:
     """Try plans until they or the search's part of the budget run out; every trial is on disk when the next begins."""
     known = folder.records()  # run and baseline are on disk before the search begins
     assert known is not None
-    assert known.baseline is not None
-    expected = {p.plan: p for finding in findings for p in finding.predictions}
-    search = OrderedSearch(list(expected.values()) or _unpredicted(shop), earlier)
-    best = promising(known.baseline, earlier, known.run.requirements, known.run.contract.labels)[:FINALISTS]
-    with Rival(shop) as rival:
+    goal = goal_of(known)
+    foreseen = {p.plan: p for finding in findings for p in finding.predictions}
+    named = {p.plan: p for p in trimmed([foreseen.get(plan) or predict(plan) for plan in plans_for(space)])}
+    search = OrderedSearch(
+        list(named.values()), earlier, obtained=goal.obtained, proposer=proposer_for(space), predict=predict
+    )
+    best = goal.promising(earlier)[:FINALISTS]
+    with ExitStack() as stack:
+        rival = stack.enter_context(Rival(shop))
         rival.child()
-        while (prediction := search.ask(lead=max([1.0, *_gains(best)]))) is not None:
+        crew = crew_for(shop, rival, ray, stack)
+        untried: list[Trial] = []  # many at once, written together
+        while (found := search.ask(_lead(goal, best), crew.busy) if crew.free else None) is not None or crew.busy:
+            left_s = deadline - time.monotonic()
             kept_s = min(proof_s(_arms(known, best, rival)), MOST_KEPT * budget_s)
-            left_s = deadline - time.monotonic() - kept_s
-            if prediction.hopeless:
-                trial = skipped(prediction)
-            elif 60 * prediction.minutes > left_s and any(t.comparison for t in search.trials):
-                trial = out_of_time(prediction)
-            else:
-                say = _named(progress, str(prediction.plan), share_done(deadline - time.monotonic(), budget_s))
-                noted = prediction if prediction.plan in expected else None
-                trial = attempt(prediction.plan, shop, rival, noted, say, _contends(best))
-            folder.append(trial)
+            trial = None if found is None else _untried(found, search, goal, best, left_s - kept_s)
+            if trial is not None:
+                untried += [trial] if trial.plan in named else []  # a proposal that was not tried is no news
+                search.tell(trial)
+                continue
+            if found is not None:
+                say = _told(progress, found.plan, goal, best, share_done(left_s, budget_s))
+                crew.start(_errand(found, goal, best, say, noted=bool(foreseen)))
+                if crew.free:
+                    continue
+            trial = crew.finish()
+            folder.append(*untried, trial)
+            untried.clear()
             search.tell(trial)
-            best = _fastest(
-                [*best, *promising(known.baseline, [trial], known.run.requirements, known.run.contract.labels)]
-            )
+            best = goal.promising([*best, trial])[:FINALISTS]
+        folder.append(*untried)
     return search.trials
 
 
-def _unpredicted(shop: Workshop) -> list[Prediction]:
-    """Every plan, for a model that could not be diagnosed: nothing is known of them, which is no reason not to try."""
-    because = "the model could not be diagnosed, so nothing is predicted"
-    return [
-        Prediction(plan=plan, gain=1.0, ceiling=1.0, minutes=1.0, because=because)
-        for plan in plans_for(read_artifact(shop.baseline).engine)
-    ]
+def _untried(
+    prediction: Prediction, search: OrderedSearch, goal: Goal, best: Sequence[Trial], left_s: float
+) -> Trial | None:
+    """A trial for a plan that is not worth trying, or that there is no time for, with the reason; None for the others."""
+    lead = _lead(goal, best)
+    if prediction.hopeless:
+        return skipped(prediction)
+    if best and goal.minimise == "latency" and prediction.ceiling * allowance(search.trials) < lead:
+        return out_of_reach(prediction, lead, best[0].plan)
+    if best and search.improvement(prediction, lead) < WORTHWHILE:
+        return left_behind(prediction, lead)
+    if 60 * prediction.minutes > left_s and any(t.comparison for t in search.trials):
+        return out_of_time(prediction)
+    return None
 
 
-def _fastest(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that would be the finalists now."""
-    ranked = sorted(zip(_gains(trials), trials, strict=True), key=lambda pair: -pair[0])
-    return [trial for _, trial in ranked[:FINALISTS]]
+def _errand(
+    prediction: Prediction, goal: Goal, best: Sequence[Trial], say: Callable[[str], None], *, noted: bool
+) -> Errand:
+    made = goal.before.on("validation")
+    return Errand(
+        plan=prediction.plan,
+        prediction=prediction if noted else None,
+        contends=_contends(goal, best),
+        bounds=quality_bounds(goal.requirements, None if made is None else made.correct),
+        say=say,
+    )
 
 
-def _gains(trials: Sequence[Trial]) -> list[float]:
-    return [gain_of(t.comparison) for t in trials if t.comparison is not None]
+def _lead(goal: Goal, best: Sequence[Trial]) -> float:
+    """The best gain in hand; that of the baseline where nothing is."""
+    return max([1.0, *map(goal.gain_of, best)])
 
 
-def _contends(best: Sequence[Trial]) -> Callable[[Comparison], bool]:
+def _contends(goal: Goal, best: Sequence[Trial]) -> Contends:
     """Whether a candidate, by its round against the baseline, may still become one of the finalists."""
     if len(best) < FINALISTS:
-        return lambda _: True
-    least = min(_gains(best)) / SLOWER
-    return lambda comparison: gain_of(comparison) > least
+        return lambda *_: True
+    least = min(map(goal.gain_of, best)) / SLOWER
+    return lambda after, comparison: goal.gain(after, comparison) > least
 
 
 def _arms(known: RunRecords, best: Sequence[Trial], rival: Rival) -> list[Cost]:
@@ -94,5 +133,6 @@ def _arms(known: RunRecords, best: Sequence[Trial], rival: Rival) -> list[Cost]:
     return [baseline, *found, *[baseline] * (FINALISTS - len(found))]
 
 
-def _named(progress: Progress, plan: str, done: float) -> Callable[[str], None]:
-    return lambda step: progress(f"{plan}: {step}", done)
+def _told(progress: Progress, plan: Plan, goal: Goal, best: Sequence[Trial], done: float) -> Callable[[str], None]:
+    so_far = f" (so far {goal.gain_of(best[0]):.3g}x by {best[0].plan})" if best else ""
+    return lambda step: progress(f"{plan}: {step}{so_far}", done)

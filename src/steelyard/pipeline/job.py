@@ -29,6 +29,10 @@ class Job:
     region: str | None = None  # the grid that powers this machine, for carbon
     percentiles: tuple[float, ...] = ()  # of latency, in per cent, to show
     words: tuple[str, ...] = ()  # further words of the command that repeats the run
+    minimise: str = "latency"  # among the plans that keep every requirement
+    techniques: tuple[str, ...] = ()  # that plans may be made of; none: all
+    engines: tuple[str, ...] = ()  # that plans may end in; none: all
+    ray: str | None = None  # the Ray cluster that candidates are spread over: auto, local or an address
 
 
 def silent(_what: str, _share: float | None) -> None:
@@ -49,10 +53,10 @@ def check_same(job: Job, run: Run, command: str) -> None:
             f"{job.out} was begun on another machine ({run.environment.cpu}, {run.environment.cores} cores): "
             "numbers of unlike machines are not compared; give another --out"
         )
-    asked = (job.spec, tuple(r.text for r in job.requirements))
-    had = (run.spec, tuple(r.text for r in run.requirements))
+    asked = (job.spec, tuple(r.text for r in job.requirements), job.minimise)
+    had = (run.spec, tuple(r.text for r in run.requirements), run.minimise)
     if asked != had:
-        what = "subject" if asked[0] != had[0] else "requirements"
+        what = next(w for w, a, h in zip(("subject", "requirements", "--minimise"), asked, had, strict=True) if a != h)
         raise InvalidInput(
             f"{job.out} holds a run with other {what} ({had[0].source}; {', '.join(had[1])}): give another --out, or remove the folder"
         )

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 
-from steelyard.diagnose.findings import diagnose
-from steelyard.measure.turns import TurnSettings, log_ratios
+from steelyard.errors import InvalidInput
+from steelyard.measure.turns import TurnSettings
 from steelyard.measure.weigh import WeighSettings
+from steelyard.passes.shared import shared_folder
 from steelyard.pipeline.baseline import weigh_baseline
 from steelyard.pipeline.begin import begin
 from steelyard.pipeline.deliver import deliver
 from steelyard.pipeline.explore import explore
+from steelyard.pipeline.foresee import foresee, predictor, trimmed
 from steelyard.pipeline.job import Job, Progress, check_same, silent
-from steelyard.pipeline.minutes import training_minutes
+from steelyard.pipeline.objective import BEST, goal_of, promises, ratio_of
 from steelyard.pipeline.prepare import Prepared, prepare_subject
-from steelyard.pipeline.prove import promises, prove
+from steelyard.pipeline.prove import prove
 from steelyard.pipeline.render import write_report
 from steelyard.records import (
     Finding,
     Measurement,
     Outcome,
     Plan,
+    Prediction,
     Requirement,
     Run,
     RunRecords,
@@ -30,11 +34,14 @@ from steelyard.records import (
     Verification,
 )
 from steelyard.search.attempt import Workshop
-from steelyard.search.space import plans_for
+from steelyard.search.cluster import load_ray
+from steelyard.search.ordered import OrderedSearch
+from steelyard.search.space import Space, plans_for
+from steelyard.search.tuner import without_optuna
 from steelyard.store import RunFolder
 from steelyard.verify.judge import Case
 
-__all__ = ["DEFAULTS", "optimize"]
+__all__ = ["DEFAULTS", "explain", "optimize", "words_of"]
 
 DEFAULTS = ("accuracy drop <= 1%", "latency <= 1x")
 
@@ -42,21 +49,21 @@ DEFAULTS = ("accuracy drop <= 1%", "latency <= 1x")
 def optimize(job: Job, progress: Progress = silent) -> RunRecords:
     """The whole way. Every step is on disk before the next begins; the same job on the same folder goes on where it stood."""
     started = time.monotonic()
+    if job.ray is not None:
+        load_ray()  # refused before anything is measured
     with RunFolder(job.out) as folder:
-        known = folder.records()
-        if known is not None:
-            check_same(job, known.run, "optimize")
-            if known.outcome is not None and job.budget_s <= known.run.budget_s:
-                write_report(job.out, known)
-                return known
-        prepared = prepare_subject(job.spec, job.out, progress, to_train=True)
-        run = _resume(job, known.run, folder) if known else begin(job, prepared, folder, "optimize", progress)
-        shop = _workshop(job, prepared, run)
-        baseline = (known and known.baseline) or _before(shop, run, folder, progress)
-        findings = (known and known.findings) or _diagnose(baseline, run, prepared, folder, job.limits.seconds)
+        known = _known(job, folder)
+        if known is not None and known.outcome is not None and not _asks_more(job, known.run):
+            write_report(job.out, known)
+            return known
+        begun = _begun(job, known, folder, progress)
+        run, shop, baseline = begun.run, begun.shop, begun.baseline
         earlier = [t for t in known.trials if not _unreached(t)] if known else []
         deadline = time.monotonic() + run.budget_s - sum(t.wall_s for t in earlier)
-        trials = explore(shop, folder, findings, earlier, deadline, run.budget_s, progress)
+        predict = predictor(baseline, run, job.limits.seconds)
+        trials = explore(
+            shop, folder, begun.space, begun.findings, predict, earlier, deadline, run.budget_s, progress, job.ray
+        )
         verification = prove(shop, run, baseline, trials, folder, deadline, progress)
         if verification is not None:
             folder.append(verification)
@@ -70,11 +77,88 @@ def optimize(job: Job, progress: Progress = silent) -> RunRecords:
         return records
 
 
+def explain(job: Job, progress: Progress = silent) -> tuple[RunRecords, tuple[Prediction, ...]]:
+    """What would be tried, in order, and what is hopeless: the baseline is weighed and diagnosed, and nothing is built."""
+    with RunFolder(job.out) as folder:
+        known = _known(job, folder)
+        begun = _begun(job, known, folder, progress)
+        records = folder.records()
+        assert records is not None
+        predict = predictor(begun.baseline, begun.run, job.limits.seconds)
+        named = trimmed([predict(plan) for plan in plans_for(begun.space)])
+        goal = goal_of(records)
+        search = OrderedSearch(named, records.trials, obtained=goal.obtained, predict=predict)
+        lead = max([1.0, *(goal.gain_of(t) for t in goal.promising(records.trials))])
+        return records, search.queue(lead)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """What stands before the search begins."""
+
+    run: Run
+    shop: Workshop
+    baseline: Measurement
+    findings: tuple[Finding, ...]
+    space: Space
+
+
+def _known(job: Job, folder: RunFolder) -> RunRecords | None:
+    known = folder.records()
+    if known is not None:
+        check_same(job, known.run, "optimize")
+    return known
+
+
+def _begun(job: Job, known: RunRecords | None, folder: RunFolder, progress: Progress) -> _Begun:
+    prepared = prepare_subject(job.spec, job.out, progress, to_train=True)
+    space = Space(prepared.baseline.engine, job.techniques, job.engines)
+    _check_space(space)
+    if known is None and (said := without_optuna()):
+        prepared = dataclasses.replace(prepared, warnings=(*prepared.warnings, said))
+    run = _resume(job, known.run, folder) if known else begin(job, prepared, folder, "optimize", progress)
+    shop = _workshop(job, prepared, run)
+    baseline = (known and known.baseline) or _before(shop, run, folder, progress)
+    _check_read(baseline, run.minimise)
+    findings = (known and known.findings) or _diagnose(baseline, run, space, folder, job.limits.seconds)
+    return _Begun(run=run, shop=shop, baseline=baseline, findings=findings, space=space)
+
+
+def words_of(minimise: str, techniques: Sequence[str], engines: Sequence[str]) -> tuple[str, ...]:
+    """The words of the command that differ from its defaults. Raises `InvalidInput` for what cannot be minimised."""
+    if minimise not in BEST:
+        raise InvalidInput(f"--minimise takes {', '.join(BEST)}; got {minimise!r}")
+    said = [] if minimise == "latency" else ["--minimise", minimise]
+    said += ["--techniques", ",".join(techniques)] if techniques else []
+    return (*said, *(["--engine", ",".join(engines)] if engines else []))
+
+
+def _check_read(baseline: Measurement, minimise: str) -> None:
+    found = ratio_of(Case(before=baseline, after=baseline), minimise) if minimise != "latency" else 1.0
+    if found is None:
+        raise InvalidInput(
+            f"--minimise {minimise}: it was not read of the baseline (see `steelyard doctor`), so no plan can have less"
+        )
+
+
+def _check_space(space: Space) -> None:
+    if not plans_for(space):
+        raise InvalidInput(
+            f"no plan starts from {space.engine} with --techniques {','.join(space.techniques) or 'any'} and --engine "
+            f"{','.join(space.engines) or 'any'}: allow more of them"
+        )
+
+
+def _asks_more(job: Job, run: Run) -> bool:
+    """Whether the words ask for what the run has not done: more time, or other techniques or engines."""
+    return job.budget_s > run.budget_s or job.words != run.words
+
+
 def _resume(job: Job, run: Run, folder: RunFolder) -> Run:
     """The run as it was begun; a longer budget is noted, and reaches the plans that the shorter one did not."""
-    if job.budget_s <= run.budget_s:
+    if not _asks_more(job, run):
         return run
-    longer = dataclasses.replace(run, budget_s=job.budget_s)
+    longer = dataclasses.replace(run, budget_s=max(job.budget_s, run.budget_s), words=job.words)
     folder.append(longer)
     return longer
 
@@ -93,6 +177,7 @@ def _workshop(job: Job, prepared: Prepared, run: Run) -> Workshop:
         weigh=WeighSettings(split="validation"),
         turns=TurnSettings(rounds=1, slots=60),
         limits=job.limits,
+        shared=shared_folder(),
     )
 
 
@@ -102,37 +187,42 @@ def _before(shop: Workshop, run: Run, folder: RunFolder, progress: Progress) -> 
     return measured
 
 
-def _diagnose(
-    baseline: Measurement, run: Run, prepared: Prepared, folder: RunFolder, limit_s: float
-) -> tuple[Finding, ...]:
-    hints = training_minutes(baseline, run.splits.get("train", 0), limit_s)
-    findings = diagnose(baseline, run.peaks, plans_for(prepared.baseline.engine), hints)
+def _diagnose(baseline: Measurement, run: Run, space: Space, folder: RunFolder, limit_s: float) -> tuple[Finding, ...]:
+    findings = foresee(baseline, run, plans_for(space), limit_s)
     folder.append(findings)
     return findings
 
 
 def _decide(run: Run, trials: Sequence[Trial], verification: Verification | None, started: float) -> Outcome:
-    """The fastest finalist that meets every requirement, or the baseline and the reason."""
+    """The finalist that meets every requirement at the least cost, or the baseline and the reason."""
     wall_s = time.monotonic() - started
     if verification is None:
         reason = _why_no_finalist(trials, run.requirements)
         return Outcome(status="nothing-passed", chosen=Plan(), reason=reason, wall_s=wall_s)
     passing = [
-        (float(log_ratios(verification.comparison, arm).mean()), plan)
+        (_verified_ratio(verification, arm, run.minimise), plan)
         for arm, (plan, row) in enumerate(zip(verification.plans, verification.verdicts, strict=True), 2)
         if all(v.outcome == "met" for v in row)
     ]
     if passing:
-        log_ratio, chosen = min(passing, key=lambda pair: pair[0])
-        if log_ratio >= 0 and _stands(verification, run.requirements, run.contract.labels):
-            reason = "it meets every requirement, and no candidate that does is faster"
+        ratio, chosen = min(passing, key=lambda pair: pair[0])
+        if ratio >= 1 and _stands(verification, run.requirements, run.contract.labels):
+            reason = f"it meets every requirement, and no candidate that does has less {run.minimise}"
             return Outcome(status="met", chosen=Plan(), reason=reason, wall_s=wall_s)
-        return Outcome(status="met", chosen=chosen, reason="the fastest that meets every requirement", wall_s=wall_s)
+        reason = f"{BEST[run.minimise]} that meets every requirement"
+        return Outcome(status="met", chosen=chosen, reason=reason, wall_s=wall_s)
     failing = [v for row in verification.verdicts for v in row if v.outcome != "met"]
     words = "; ".join(
         dict.fromkeys(f"{v.requirement.text}: {v.outcome}" + (f", {v.advice}" if v.advice else "") for v in failing)
     )
     return Outcome(status="nothing-passed", chosen=Plan(), reason=words, wall_s=wall_s)
+
+
+def _verified_ratio(verification: Verification, arm: int, quantity: str) -> float:
+    """What is minimised, the finalist's over the baseline's; infinite where it was not read of both."""
+    measured = verification.measurements
+    case = Case(before=measured[0], after=measured[arm - 1], comparison=verification.comparison, arm=arm)
+    return ratio_of(case, quantity) or math.inf
 
 
 def _stands(verification: Verification, requirements: Sequence[Requirement], labels: tuple[str, ...]) -> bool:

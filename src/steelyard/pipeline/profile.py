@@ -19,7 +19,7 @@ from steelyard.pipeline.prepare import Prepared, prepare_subject
 from steelyard.pipeline.render import write_report
 from steelyard.probe.peaks import measure_accelerator_peaks, measure_peaks
 from steelyard.records import Measurement, Run, RunRecords, Sample, Unavailable
-from steelyard.search.space import plans_for
+from steelyard.search.space import Space, plans_for
 from steelyard.store import RunFolder
 from steelyard.subject.artifact import write_manifest
 from steelyard.subject.load import load_subject
@@ -58,7 +58,7 @@ def profile(job: Job, asked: Profiling, progress: Progress = silent) -> RunRecor
         for record in (measured, found.profiled):
             folder.append(record)
         engine = prepared.baseline.engine
-        folder.append(diagnose(measured, run.peaks, plans_for(engine), profiled=found.profiled))
+        folder.append(diagnose(measured, run.peaks, plans_for(Space(engine), longest=2), profiled=found.profiled))
         _write_trace(asked.trace or job.out / "trace.json", found, run)
         records = folder.records()
         assert records is not None

@@ -14,10 +14,10 @@ from steelyard.errors import SteelyardError, StorageFull, WorkerFailed
 from steelyard.measure.turns import ArmFailed, Turns, TurnSettings, fitting_slots, log_ratios, take_turns
 from steelyard.measure.weigh import predict_split
 from steelyard.pipeline.job import Progress, share_done
+from steelyard.pipeline.objective import promising
 from steelyard.records import (
     Measurement,
     Refusal,
-    Requirement,
     Run,
     Sample,
     Trial,
@@ -28,9 +28,9 @@ from steelyard.search.attempt import Workshop
 from steelyard.search.ordered import gain_of
 from steelyard.store import RunFolder
 from steelyard.subject.artifact import read_artifact
-from steelyard.verify.judge import Case, control_ratio, judge, point
+from steelyard.verify.judge import Case, control_ratio, judge
 
-__all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "promises", "promising", "proof_s", "prove"]
+__all__ = ["FINALISTS", "ROUNDS", "SLOTS", "Cost", "cost_of", "proof_s", "prove"]
 
 FINALISTS = 2
 ROUNDS = 10
@@ -54,7 +54,7 @@ def prove(
     A finalist that fails now becomes a refused trial, recorded, and the next best takes its place.
     """
     left = list(trials)
-    while passing := promising(baseline, left, run.requirements, run.contract.labels):
+    while passing := promising(baseline, left, run.requirements, run.contract.labels, run.minimise):
         try:
             finalists = _untied(shop, run, baseline, passing, deadline, progress)
             return _judged(shop, run, baseline, finalists, deadline, progress)
@@ -73,33 +73,6 @@ class _FinalistFailed(Exception):
         self.trial = trial
         kind = error.kind if isinstance(error, WorkerFailed) else "error"
         self.refusal = Refusal(kind=kind, reason=f"failed in the verification: {error}")
-
-
-def promising(
-    baseline: Measurement,
-    trials: Sequence[Trial],
-    requirements: Sequence[Requirement],
-    labels: tuple[str, ...] = (),
-) -> list[Trial]:
-    """The trials whose point estimates on validation data promise every requirement, fastest first."""
-    passing = []
-    for trial in trials:
-        if trial.after is None or trial.comparison is None:
-            continue
-        case = Case(
-            before=baseline, after=trial.after, comparison=trial.comparison, arm=1, split="validation", labels=labels
-        )
-        if all(promises(case, r) for r in requirements):
-            passing.append((float(log_ratios(trial.comparison, 1).mean()), trial))
-    return [trial for _, trial in sorted(passing, key=lambda pair: pair[0])]
-
-
-def promises(case: Case, requirement: Requirement) -> bool:
-    """Whether the point estimate keeps the requirement; the proof is another matter."""
-    value = point(case, requirement)
-    if value is None:
-        return False
-    return value >= requirement.limit if requirement.kind in ("min", "min_ratio") else value <= requirement.limit
 
 
 # --- what the proof costs ------------------------------------------------------------------------------
@@ -146,7 +119,9 @@ def _values(measured: Measurement, quantity: str, **conditions: float) -> list[f
 def _untied(
     shop: Workshop, run: Run, baseline: Measurement, passing: Sequence[Trial], deadline: float, progress: Progress
 ) -> list[Trial]:
-    """The fastest. Near ties for the last place get a few more rounds, where the budget has room: one is too noisy."""
+    """The least costly. Near ties in time for the last place get a few more rounds, where the budget has room: one is too noisy."""
+    if run.minimise != "latency":
+        return list(passing[:FINALISTS])
     tied = [t for t in passing if _gain(t) * TIE >= _gain(passing[:FINALISTS][-1])][:TIE_ARMS]
     costs = [cost_of(m, run.splits["test"]) for m in (baseline, *(t.after for t in tied)) if m is not None]
     room_s = deadline - time.monotonic() - proof_s([*costs[:1], *costs[1 : FINALISTS + 1]])

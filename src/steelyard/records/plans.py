@@ -97,5 +97,6 @@ class Verdict:
 class Refusal:
     """Why a candidate was not measured."""
 
-    kind: str  # cannot-apply | missing-extra | crash | timeout | out-of-memory | parity | error | skipped | budget
+    kind: str  # cannot-apply | missing-extra | crash | timeout | out-of-memory | threads | disk-full | parity | error,
+    # hopeless: shown to miss a requirement by a part of the measurements; skipped | budget: not tried
     reason: str

@@ -118,6 +118,7 @@ class Run:
     grid: tuple[GridFactor, ...] = ()  # of the region the user named, first, then of others to compare it with
     percentiles: tuple[float, ...] = ()  # of latency, in per cent, that the user asked for; none: 50, 90, 99
     words: tuple[str, ...] = ()  # further words of the command that repeats the run
+    minimise: str = "latency"  # among the plans that keep every requirement: latency | energy | size | memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,20 @@ from steelyard.records import (
     RunRecords,
     Sample,
 )
-from steelyard.report import curves, derive, drawing, layers, loads, numbers, tables, theme, times, watching
+from steelyard.report import (
+    curves,
+    derive,
+    drawing,
+    frontier_chart,
+    layers,
+    loads,
+    numbers,
+    sensitive,
+    tables,
+    theme,
+    times,
+    watching,
+)
 from steelyard.report import energy as joules
 from steelyard.report import memory as roles
 from steelyard.report.drawing import Rows
@@ -566,6 +579,7 @@ def confusion(records: RunRecords) -> alt.LayerChart | None:
 
 CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "pareto": pareto,
+    "frontier": frontier_chart.frontier,
     "forecasts": forecasts,
     "latency_boxes": latency_boxes,
     "latency_rounds": latency_rounds,
@@ -575,6 +589,7 @@ CHARTS: Mapping[str, Callable[[RunRecords], alt.LayerChart | None]] = {
     "stress": curves.stress,
     "operators": operators,
     "layers": layers.layer_bars,
+    "sensitivity": sensitive.sensitivity,
     "memory": memory,
     "watched": watching.watched,
     "energy": energy,

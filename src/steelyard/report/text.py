@@ -186,11 +186,11 @@ def _part(name: str, watts: float) -> tuple[str, str]:
 
 
 def refusals_table(records: RunRecords) -> Table:
-    """The candidates that were refused or skipped, each with its reason."""
+    """The candidates that were refused or skipped, each with its reason; those of one reason together."""
     table = _table("Candidates not measured")
     for name in ("plan", "kind", "reason"):
         table.add_column(name, overflow="fold")
-    for cells in tables.refusal_rows(records):
+    for cells in tables.refusal_groups(records):
         table.add_row(*map(Text, cells))
     return table
 
