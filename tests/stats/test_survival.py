@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from statsmodels.duration.survfunc import SurvfuncRight
@@ -26,6 +26,7 @@ def test_kaplan_meier_is_statsmodels(found):
     assert share == pytest.approx(other.surv_prob)
 
 
+@settings(max_examples=40, deadline=None)
 @given(runs, st.integers(1, 12))
 def test_restricted_mean_and_its_error_are_the_integrals_written_out(found, horizon):
     """The area under statsmodels' curve; Greenwood's sum over events, each with the area after it."""
@@ -59,11 +60,11 @@ def test_runs_that_never_got_there_are_neither_dropped_nor_counted_as_done():
     rng = np.random.default_rng(1)
     truth = 3 * (1 - np.exp(-4 / 3))
     inside = 0
-    for _ in range(300):
+    for _ in range(200):
         times = rng.exponential(3, 30)
         _, low, high = restricted_mean(np.minimum(times, 4), times <= 4, 4.0)
         inside += low <= truth <= high
-    assert 0.90 < inside / 300 < 0.985
+    assert 0.89 < inside / 200 < 0.99
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def _scores(told: Mapping[str, Any]) -> dict[str, float]:
     }  # fmt: skip
     found: dict[str, float] = {}
     for name, value in told.items():
+        if name == "epoch" or name.endswith(("_runtime", "_per_second")):
+            continue
         if isinstance(value, int | float) or getattr(value, "ndim", 1) == 0:
             found.setdefault(words.get(name, name), float(value))
     return found
@@ -94,6 +96,7 @@ class _Lightning:
         self.run.__enter__()
         self._optimiser, self._stepped = optimiser, False
         self._examples = 0
+        self._loss: Any = 0.0
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self.run.now("data")
@@ -116,11 +119,12 @@ class _Lightning:
         self.run.now("optimiser")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        self._loss += float("nan") if loss is None else loss  # which Lightning has divided by the batches of the step
         if self._stepped:
-            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
             rate = float(self._optimiser.param_groups[0]["lr"])
-            self.run.step(float("nan") if loss is None else loss, examples=self._examples, lr=rate)
-            self._stepped, self._examples = False, 0
+            self.run.step(self._loss, examples=self._examples, lr=rate)
+            self._stepped, self._examples, self._loss = False, 0, 0.0
         self.run.now("data")
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:

@@ -37,7 +37,7 @@ class Hooked(Training):
     def __enter__(self) -> Hooked:
         super().__enter__()
         for handle in (
-            self._net.register_forward_pre_hook(self._forward_begins),
+            self._net.register_forward_pre_hook(self._forward_begins, with_kwargs=True),
             self._adam.register_step_pre_hook(lambda *_: self.now("optimiser")),
             self._adam.register_step_post_hook(self._stepped),
         ):
@@ -53,14 +53,14 @@ class Hooked(Training):
         self._hooks.close()
         super().__exit__(kind, error, trace)
 
-    def _forward_begins(self, _net: Any, inputs: tuple[Any, ...]) -> None:
+    def _forward_begins(self, _net: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         import torch
 
         if not torch.is_grad_enabled():  # a validation
             return
         self.now("forward")
-        if self._loader is None and inputs:
-            self._examples += size_of(inputs[0])
+        if self._loader is None:
+            self._examples += size_of(inputs or named)
 
     def _backward_begins(self, loss: torch.Tensor) -> None:
         self.now("backward")

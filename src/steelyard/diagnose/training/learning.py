@@ -13,7 +13,7 @@ from steelyard.report.training import epoch_loss, value
 __all__ = ["LEARNING"]
 
 LEARNT = 0.5  # of the loss that a training began with: above it little was learnt
-APART = 0.2  # of the first loss: training and validation that lie further apart
+APART = 0.12  # of the first loss: training and validation that lie further apart
 RISE = 1.15  # validation loss now by its least
 UP = 3.0  # a loss this many times the first one has run away
 NOISY = 0.12  # of the first loss: noise from step to step

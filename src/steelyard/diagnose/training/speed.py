@@ -10,7 +10,7 @@ import numpy as np
 from steelyard.diagnose.training.common import finding, removed, share_of, tried
 from steelyard.records import Finding, Scalar, Watched
 from steelyard.report import numbers
-from steelyard.report.training import breakdown, step_seconds, value, warm
+from steelyard.report.training import breakdown, reading, step_seconds, value, warm
 from steelyard.stats.roofline import SMALL_CALL
 
 __all__ = ["SPEED", "LoaderAdvice", "loader_advice"]
@@ -146,10 +146,11 @@ def optimiser_bound(watched: Watched) -> Finding | None:
 
 def dispatch_bound(watched: Watched) -> Finding | None:
     """Operators shorter than `SMALL_CALL` dispatches are mostly fixed cost; the backward pass has about two for each."""
-    calls, dispatch_s = value(watched, "forward_operators"), value(watched, "dispatch_s")
+    calls, costs = value(watched, "forward_operators"), reading(watched, "dispatch_s")
     column = watched.phases.index("forward") if "forward" in watched.phases else None
-    if not calls or not dispatch_s or column is None:
+    if not calls or costs is None or column is None:
         return None
+    dispatch_s = float(costs.values.min())  # load can only lengthen it
     forward_s = float(np.median(watched.phases_s[warm(watched), column]))
     if not 0 < forward_s < SMALL_CALL * dispatch_s * calls:
         return None
@@ -177,7 +178,7 @@ def dispatch_bound(watched: Watched) -> Finding | None:
 def under_filled(watched: Watched) -> Finding | None:
     """What a step costs whatever its batch (reading weights, the optimiser, dispatching) against so few examples."""
     examples = float(np.median(watched.examples))
-    if examples > FEW or float(watched.examples.sum()) < 50 * examples:
+    if not 0 < examples <= FEW or float(watched.examples.sum()) < 50 * examples:
         return None
     fixed = share_of(watched, "optimiser")
     gain = removed(max(fixed, 0.1), 0.5)
