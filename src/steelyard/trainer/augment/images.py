@@ -101,7 +101,7 @@ def build(mapping: Mapping[str, Any], examples: Examples, *, seed: int = 0) -> C
     inputs that are no pictures; mixup alone takes any real-valued inputs.
     """
     only(mapping, WORDS)
-    words = {
+    words: dict[str, Any] = {
         word: number(word, value, *_LIMITS[word]) if word in _LIMITS else among(word, value, _CHOICES[word])
         for word, value in mapping.items()
     }

@@ -37,7 +37,7 @@ class Traffic:
             return made
 
         sums = dist.all_reduce(gradients, async_op=True)
-        return sums.get_future().then(arrived)  # type: ignore[union-attr, no-any-return]
+        return sums.get_future().then(arrived)
 
     def step(self) -> None:
         """A step of the optimiser is over."""
