@@ -20,7 +20,7 @@ from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines.eager import rebuild
 from steelyard.subject.engines.torch import layer_of, one_tensor, open_program
 
-__all__ = ["Cast", "InLayout", "export_program", "module_of", "outputs_of", "save_module", "where_used"]
+__all__ = ["Cast", "InLayout", "Packed", "export_program", "module_of", "outputs_of", "save_module", "where_used"]
 
 FILE = "model.pt2"
 
@@ -50,6 +50,25 @@ class Cast(nn.Module):
         """Outputs of the inner module, cast back to float32."""
         outputs: torch.Tensor = self.inner(inputs.to(self.dtype))
         return outputs.to(torch.float32)
+
+
+class Packed(nn.Module):
+    """A linear layer whose weights torchao quantised to 8 bits, by PyTorch's own kernel: its program needs no torchao."""
+
+    integers: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, linear: Any) -> None:
+        super().__init__()
+        self.register_buffer("integers", linear.weight.qdata.contiguous())
+        self.register_buffer("scales", linear.weight.scale.flatten().contiguous())
+        self.bias = linear.bias
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``inputs @ (integers * scales).T + bias`` for ``(..., features)``."""
+        rows = torch.ops.aten._weight_int8pack_mm(inputs.flatten(0, -2), self.integers, self.scales)
+        outputs: torch.Tensor = rows.unflatten(0, inputs.shape[:-1])
+        return outputs if self.bias is None else outputs + self.bias
 
 
 def module_of(source: Artifact) -> nn.Module:

@@ -94,12 +94,15 @@ class WeightOnly:
             raise MissingExtra("train", needed_for="8-bit weights in PyTorch (torchao)") from None
         from torch import nn
 
-        from steelyard.passes.modules import module_of, save_module
+        from steelyard.passes.modules import Packed, module_of, save_module
 
         module = module_of(source)
-        if not any(isinstance(layer, nn.Linear) for layer in module.modules()):
+        linear = [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
+        if not linear:
             raise CannotApply("torchao keeps the weights of linear layers in 8 bits, and this model has none")
         quantize_(module, Int8WeightOnlyConfig(set_inductor_config=False))
+        for name in linear:
+            module.set_submodule(name, Packed(module.get_submodule(name)))
         return save_module(module, source, bench, tolerance=1e-3)
 
 
