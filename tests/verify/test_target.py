@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 import steelyard as package
 import tiny_models
+from steelyard.probe.host import environment
 from steelyard.subject.artifact import read_manifest
 from steelyard.verify import target
 from steelyard.verify.checkup import Checkup, check_folder
@@ -210,3 +212,45 @@ def test_the_difference_is_counted_in_classes_and_in_outputs() -> None:
     assert target.compare(expected, expected, 0.01).alike
     assert not target.compare(expected * np.nan, expected, 0.01).alike
     assert not target.compare(expected[:, :1], expected, 0.01).alike
+
+
+# --- on a real processor -----------------------------------------------------------------------------------------
+
+
+def quantise_fully(folder: Path) -> None:
+    """The tiny net in 8 bits without a bit to spare, and its outputs by exact arithmetic, which is what VNNI gives.
+
+    Without optimisation ONNX Runtime runs the quantised graph as it is written, in float32.
+    """
+    import onnxruntime
+    from onnxruntime import quantization as quant
+
+    class Examples(quant.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(tiny_models.examples())
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(({"x": row[None]} for row in self.left), None)
+
+    model, whole = folder / "model.onnx", folder / "fallback" / "model.onnx"
+    quant.quantize_static(
+        str(whole), str(model), Examples(), quant_format=quant.QuantFormat.QDQ, per_channel=True, reduce_range=False,
+        activation_type=quant.QuantType.QUInt8, weight_type=quant.QuantType.QInt8,
+    )  # fmt: skip
+    exact = onnxruntime.SessionOptions()
+    exact.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    inputs = tiny_models.examples()
+    outputs = onnxruntime.InferenceSession(str(model), exact).run(None, {"x": inputs})[0]
+    np.savez(folder / "parity.npz", inputs=inputs, outputs=outputs, tolerance=0.02)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="sums of pairs are cut on x86 alone")
+def test_sums_of_8_bit_products_are_cut_here_unless_there_are_instructions_for_them(
+    folder: Path,
+) -> None:
+    quantise_fully(folder)
+    here = bool(target.PRODUCTS & set(environment().instruction_sets))
+    found = target.difference(folder)
+    assert found.alike is here, str(found)
+    model, said = target.for_this_machine(folder, WITHOUT)
+    assert (model.artifact.folder.name, said == "") == (("best", True) if here else ("fallback", False))

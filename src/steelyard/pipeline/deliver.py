@@ -141,19 +141,20 @@ def _name(source: str) -> str:
 
 def _evidence(run: Run, outcome: Outcome, verification: Verification | None) -> dict[str, Any]:
     verdicts: tuple[Verdict, ...] = ()
-    latency_s = None
+    measured: Measurement | None = None
     if verification is not None and outcome.chosen in verification.plans:
         place = verification.plans.index(outcome.chosen)
-        verdicts = verification.verdicts[place]
-        latency = verification.measurements[place + 1].get("latency_s", batch=1)
-        latency_s = getattr(latency, "value", None)
+        verdicts, measured = verification.verdicts[place], verification.measurements[place + 1]
+    elif verification is not None and not outcome.chosen.steps:
+        measured = verification.measurements[0]
+    latency = None if measured is None else measured.get("latency_s", batch=1)
     return {
         "status": outcome.status,
         "reason": outcome.reason,
         "plan": str(outcome.chosen),
         "source": run.spec.source,
         "test_examples": run.splits.get("test", 0),
-        "latency_s": latency_s,
+        "latency_s": getattr(latency, "value", None),
         "cpu": run.environment.cpu,
         "requirements": [_verdict(v) for v in verdicts],
     }
