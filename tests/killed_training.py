@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import accelerate  # noqa: F401 - here, so that no child has to
 import numpy as np
 import torch
+import torch._dynamo  # which the first step of an optimiser brings
 
 from small_training import held, net, some
 from steelyard.trainer.checkpoint import Checkpoints
@@ -96,6 +98,7 @@ def killed(folder: Path, recipe: Recipe, chance: random.Random) -> int:
 def main() -> None:
     """Every recipe, killed and left alone."""
     torch.set_num_threads(1)
+    some(), held()
     chance = random.Random(5)
     found = {}
     for name, recipe in RECIPES.items():

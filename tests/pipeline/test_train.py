@@ -147,7 +147,6 @@ def test_a_rate_that_was_found_is_used_and_recorded(model: Path, tmp_path: Path)
     result = run(model, "optimiser=sgd", "epochs=1", "batch=64", find_lr=True, out=tmp_path / "t")
     assert result.run.search is not None
     assert result.run.recipe["lr"] == result.run.search.suggested
-    assert result.run.said[0].startswith("lr ")
     assert any(
         line.startswith('{"schema":2,"record":{"type":"RateSearch"')
         for line in (tmp_path / "t/records.jsonl").read_text().splitlines()

@@ -86,7 +86,7 @@ def rate_line(search: RateSearch) -> str:
     'learning rate 0.1: the loss falls fastest at 0.2, a tenth of where it runs away (1) is 0.1'
     """
     if search.suggested is None or search.steepest is None:
-        return f"learning rate: {search.note}"
+        return f"learning rate: {search.note}; the recipe's stays"
     away = "it ran away nowhere"
     if search.diverged is not None:
         away = f"a tenth of where it runs away ({search.diverged:.3g}) is {search.diverged / 10:.3g}"

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -85,7 +85,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     try:
         with part.open("wb") as raw:
             digested = _Digested(raw)
-            torch.save(dict(state), digested)
+            torch.save(dict(state), cast("IO[bytes]", digested))
             digested.close()
             raw.flush()
             os.fsync(raw.fileno())

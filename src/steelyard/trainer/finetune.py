@@ -26,7 +26,7 @@ def classifier_of(model: nn.Module) -> str:
     Raises `InvalidInput` where there is neither.
     """
     for kind in (nn.Linear, nn.Conv2d):
-        names = [name for name, layer in model.named_modules() if isinstance(layer, kind)]
+        names: list[str] = [name for name, layer in model.named_modules() if isinstance(layer, kind)]
         if names:
             return names[-1]
     raise InvalidInput("the model has no linear layer nor convolution: it is not known which layer classifies")

@@ -35,18 +35,17 @@ def make_optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.
 
 def _plain(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     decay, lr = recipe.weight_decay, recipe.lr
-    fused = {"fused": True} if recipe.fused else {}
+    fused = True if recipe.fused else None  # None: PyTorch's choice
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, **fused)
+        return torch.optim.SGD(groups, lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=fused)
     if recipe.optimiser == "rmsprop":  # has no fused step: one kernel for each operation over all tensors
-        foreach = {"foreach": True} if recipe.fused else {}
-        return torch.optim.RMSprop(groups, lr, momentum=recipe.momentum, weight_decay=decay, **foreach)
+        return torch.optim.RMSprop(groups, lr, momentum=recipe.momentum, weight_decay=decay, foreach=fused)
     if recipe.switch is not None:
         return AdamThenSGD(
-            groups, lr, weight_decay=decay, momentum=recipe.momentum, by_itself=recipe.switch == "swats", **fused
+            groups, lr, weight_decay=decay, momentum=recipe.momentum, by_itself=recipe.switch == "swats", fused=fused
         )
     kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
-    return kind(groups, lr, weight_decay=decay, **fused)
+    return kind(groups, lr, weight_decay=decay, fused=fused)
 
 
 def _eight_bits(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -89,7 +89,7 @@ def _of_file(text: str, name: str) -> _Said:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark is not None else name
         raise InvalidInput(f"{where}: no YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(document, dict):
+    if node is None or not isinstance(document, dict):
         raise InvalidInput(f"{name}: a recipe is lines such as `lr: 0.1`")
     said: _Said = {}
     for key, _ in node.value:

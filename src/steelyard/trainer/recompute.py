@@ -123,12 +123,14 @@ def _run(block: nn.Module, forward: Callable[..., Any], inputs: tuple[Any, ...],
 @contextmanager
 def _still(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Normalise by the batch as in training; the running statistics take nothing of it, and it is not counted."""
-    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
+    kept = [
+        (norm, norm.momentum, count, count.clone()) for norm in norms if (count := norm.num_batches_tracked) is not None
+    ]
+    for norm, *_ in kept:
         norm.momentum = 0.0  # not track_running_stats, which would change what autograd saves
     try:
         yield
     finally:
-        for norm, momentum, count in kept:
+        for norm, momentum, count, before in kept:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            count.copy_(before)
