@@ -14,15 +14,24 @@ from steelyard.passes.bench import Bench, Built
 from steelyard.passes.bf16 import Bf16
 from steelyard.passes.channels_last import ChannelsLast
 from steelyard.passes.compile import Compile
+from steelyard.passes.distill import Distill
 from steelyard.passes.export import Export
 from steelyard.passes.factorise import Factorise
+from steelyard.passes.fold import Fold
+from steelyard.passes.fp16 import Fp16
+from steelyard.passes.mixed import Mixed
 from steelyard.passes.nncf_int8 import NncfInt8
 from steelyard.passes.onnx import Onnx
+from steelyard.passes.onnx_optimise import OnnxOptimise
 from steelyard.passes.openvino import OpenVino
 from steelyard.passes.prune import Prune
+from steelyard.passes.qat import Qat
 from steelyard.passes.quantize_dynamic import QuantizeDynamic
 from steelyard.passes.quantize_static import QuantizeStatic
 from steelyard.passes.sparsify import Sparsify
+from steelyard.passes.tensorrt import TensorRt
+from steelyard.passes.tflite import TfLite
+from steelyard.passes.weight_only import WeightOnly
 from steelyard.records import Step
 from steelyard.subject.artifact import Artifact
 
@@ -52,7 +61,8 @@ class Pass(Protocol):
     Beside those below, one that trains says so in ``trains``, for its minutes to be counted, and one that has options
     for the search to vary lists them in ``choices: ClassVar[Mapping[str, tuple[Scalar, ...]]]``, the default first. A
     combination that the constructor refuses with `InvalidInput` is not of the space, and a value that is itself a word of
-    `KINDS`, such as ``precision="bf16"``, counts as that kind too.
+    `KINDS`, such as ``precision="bf16"``, counts as that kind too. One that most machines cannot run says what is missing in
+    a static method ``missing() -> str``, empty where nothing is: else it is not of the space.
     """
 
     takes: ClassVar[frozenset[str]]  # engines whose artifacts it can start from
@@ -74,17 +84,26 @@ PASSES: Mapping[str, type[Any]] = {
     "quantize_dynamic": QuantizeDynamic,
     "openvino": OpenVino,
     "nncf_int8": NncfInt8,
+    "mixed": Mixed,
+    "weight_only": WeightOnly,
+    "fp16": Fp16,
+    "fold": Fold,
+    "onnx_optimise": OnnxOptimise,
+    "tensorrt": TensorRt,
+    "tflite": TfLite,
     "prune": Prune,
     "sparsify": Sparsify,
     "factorise": Factorise,
+    "distill": Distill,
+    "qat": Qat,
 }
 
 
 def to_pass(step: Step) -> Pass:
     """The pass that a recorded step names.
 
-    >>> to_pass(Step(name="openvino", options=(("precision", "bf16"),)))
-    OpenVino(precision='bf16')
+    >>> to_pass(Step(name="weight_only", options=(("bits", 4),)))
+    WeightOnly(bits=4, group=0)
     """
     kind = PASSES.get(step.name)
     if kind is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from steelyard.errors import CannotApply, InvalidInput
 from steelyard.passes.bench import Bench, Built, check_recovery
+from steelyard.passes.options import check_words
 from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 
@@ -37,6 +38,7 @@ class Factorise:
     epochs: float = 5
     lr: float = 1e-3
     distil: float = 0.5
+    learns: Literal["all", "head", "statistics"] = "all"  # in the recovery
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class Factorise:
                 f"factorise: energy and rank must be above 0 and at most 1, got {self.energy} and {self.rank}"
             )
         check_recovery("factorise", self.epochs, self.lr, self.distil)
+        check_words("factorise", self)
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the factorised and recovered program."""
@@ -66,7 +69,7 @@ class Factorise:
         for name, rank in ranks.items():
             take_apart(module, name, rank)
         shape = dataclasses.replace(shape, apart={**shape.apart, **ranks})
-        how = Recovery(epochs=self.epochs, lr=self.lr, distil=self.distil, seed=self.seed)
+        how = Recovery(epochs=self.epochs, lr=self.lr, distil=self.distil, seed=self.seed, learns=self.learns)
         recover(module, shape, source.contract, bench, how)
         return save_trainable(module, shape, source, bench)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["decomposed", "matrix_of", "rank_for", "saves", "take_apart"]
+__all__ = ["decomposed", "matrix_of", "put", "rank_for", "saves", "take_apart"]
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -58,14 +58,19 @@ def decomposed(layer: Layer, rank: int) -> nn.Sequential:
 
 
 def take_apart(model: nn.Module, name: str, rank: int) -> None:
-    """Put the pair in the layer's place, under each name that it goes by."""
+    """Put the pair in the layer's place."""
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear | nn.Conv2d)
-    pair = decomposed(layer, rank)
-    names = [other for other, module in model.named_modules(remove_duplicate=False) if module is layer]
+    put(model, name, decomposed(layer, rank))
+
+
+def put(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put a module in another's place, under each name that it goes by."""
+    old = model.get_submodule(name)
+    names = [other for other, module in model.named_modules(remove_duplicate=False) if module is old]
     for other in names:
         parent = model.get_submodule(other.rpartition(".")[0])
-        setattr(parent, other.rpartition(".")[2], pair)
+        setattr(parent, other.rpartition(".")[2], new)
         if isinstance(parent, nn.TransformerEncoderLayer):
             parent.activation_relu_or_gelu = (
                 0  # PyTorch's fused layer would reach for the one weight of linear1, linear2

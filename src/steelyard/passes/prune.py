@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from steelyard.errors import CannotApply, InvalidInput, MissingExtra
 from steelyard.passes.bench import Bench, Built
+from steelyard.passes.options import check_words
 from steelyard.records import Scalar
 from steelyard.subject.artifact import Artifact
 
@@ -57,6 +58,7 @@ class Prune:
     epochs: float = 5
     lr: float = 1e-3
     distil: float = 0.5  # weight of the baseline's answers in the recovery; 0: labels alone
+    learns: Literal["all", "head", "statistics"] = "all"  # in the recovery
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Prune:
                 "prune: round_to and steps must be 1 or more, epochs 0 or more, lr above 0 and distil 0 to 1; "
                 f"got {self.round_to}, {self.steps}, {self.epochs}, {self.lr} and {self.distil}"
             )
+        check_words("prune", self)
 
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the pruned and recovered program."""
@@ -82,16 +85,16 @@ class Prune:
         module, shape = trainable(source)
         if self.epochs > 0 or self.importance == "taylor":
             bench.training()  # refused before anything is worked out
-        how = Recovery(epochs=self.epochs, lr=self.lr, distil=self.distil, seed=self.seed)
+        how = Recovery(epochs=self.epochs, lr=self.lr, distil=self.distil, seed=self.seed, learns=self.learns)
         before, shape_of_outputs = _macs(module, bench), _run(module, bench)
         for step in range(1, self.steps + 1):
-            self._prune(module, shape, source, bench, wanted=before * self.macs ** (step / self.steps))
+            self.narrow(module, shape, source, bench, wanted=before * self.macs ** (step / self.steps))
             if _run(module, bench) != shape_of_outputs:
                 raise CannotApply(f"pruned, the model gives {_run(module, bench)} and not {shape_of_outputs} outputs")
             recover(module, shape, source.contract, bench, how, part=step - 1, parts=self.steps)
         return save_trainable(module, shape, source, bench)
 
-    def _prune(self, module: nn.Module, shape: Shape, source: Artifact, bench: Bench, *, wanted: float) -> None:
+    def narrow(self, module: nn.Module, shape: Shape, source: Artifact, bench: Bench, *, wanted: float = 0.0) -> None:
         """Take channels, a few at a time, until so few MACs are left; or the ratio's part of this step at once."""
         import torch
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from steelyard.errors import CannotApply, InvalidInput, SteelyardError
 from steelyard.passes.bench import Bench
+from steelyard.passes.partly import only_head, reestimate
 from steelyard.passes.trainable import FOLDER, Shape
 from steelyard.probe.host import environment
 from steelyard.records import Contract
@@ -30,7 +32,12 @@ __all__ = ["Recovery", "masks_held", "recover", "training_loss"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """How a pass trains what it changed. ``distil`` is the weight of the baseline's answers against the labels."""
+    """How a pass trains what it changed. ``distil`` is the weight of the baseline's answers against the labels.
+
+    What learns is ``all`` of it, the ``head`` alone, or no weight: only running ``statistics`` are taken anew, which
+    comes before training a head too. Where a pass `asks_the_teacher`, the subject's own loop, which knows of none, is not
+    used. ``exact`` arithmetic is fp32 whatever the processor is fast at.
+    """
 
     epochs: float
     lr: float
@@ -38,33 +45,50 @@ class Recovery:
     temperature: float = 2.0
     batch: int = 64
     seed: int = 0
+    learns: Literal["all", "head", "statistics"] = "all"
+    asks_the_teacher: bool = False
+    exact: bool = False
 
 
 def recover(
-    module: nn.Module, shape: Shape, contract: Contract, bench: Bench, how: Recovery, *, part: int = 0, parts: int = 1
+    module: nn.Module,
+    shape: Shape,
+    contract: Contract,
+    bench: Bench,
+    how: Recovery,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    beside: Callable[[Objective], Objective] | None = None,
 ) -> None:
     """Train `module` in place: by the subject's own ``recover`` where it has one, else by `fit`.
 
-    A recovery in several parts, between the steps of an iterative pruning, shares epochs and time evenly. Raises
-    `CannotApply` where there is no training data and where the training diverged.
+    A recovery in several parts, between the steps of an iterative pruning, shares epochs and time evenly. ``beside`` puts
+    more to learn around the objective. Raises `CannotApply` where there is no training data and where the training diverged.
     """
     if how.epochs == 0:
         return
     train = bench.training()
     subject = load_subject(shape.spec)
     with masks_held(module, shape.sparse):
-        if subject.recover is not None:
+        if how.learns != "all":
+            reestimate(module, Examples.of(train, contract), how.seed)
+        if how.learns == "statistics":
+            return
+        if subject.recover is not None and not how.asks_the_teacher:
             _by_the_subject(subject, module, contract, bench)
             return
         examples = Examples.of(train, contract, bench.teacher_outputs(contract) if how.distil > 0 else None)
+        objective = _objective(subject, examples, how)
         validation = bench.validation()
-        history = fit(
-            module,
-            examples,
-            _recipe(how, bench.seconds, parts),
-            objective=_objective(subject, examples, how),
-            validation=None if validation is None else Examples.of(validation, contract),
-        )
+        with only_head(module, len(contract.labels)) if how.learns == "head" else nullcontext():
+            history = fit(
+                module,
+                examples,
+                _recipe(how, bench.seconds, parts),
+                objective=objective if beside is None else beside(objective),
+                validation=None if validation is None else Examples.of(validation, contract),
+            )
     _keep(history, bench, part)
     if history.ended == "diverged":
         raise CannotApply(f"recovery diverged: {history.note}")
@@ -134,7 +158,7 @@ def _recipe(how: Recovery, seconds: float | None, parts: int) -> Recipe:
         seconds=None if seconds is None else seconds / parts,
         batch=how.batch,
         clip_norm=5.0,
-        amp=_amp(),
+        amp="none" if how.exact else _amp(),
         seed=how.seed,
     )
 

@@ -1,15 +1,15 @@
 """Models that can be trained on, from the user's code and what passes have changed about its shape.
 
 An exported program cannot be trained, so a pass that changes the model's shape keeps, in ``trainable/`` beside the
-program, the words of the user's code, the layers taken apart, every layer's sizes, and the weights: numbers only, no
-pickled code. The next pass builds the module again from these. Imports torch, so passes import it only when applied.
+program, the words of the user's code or of a student, the layers taken apart or left out, every layer's sizes, and the
+weights: numbers only, no pickled code. The next pass builds the module again from these. Imports torch, so passes import it only when applied.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,21 @@ from steelyard.errors import CannotApply, InvalidInput
 from steelyard.passes.bench import Bench, Built
 from steelyard.passes.lowrank import take_apart
 from steelyard.passes.modules import save_module
-from steelyard.records import SubjectSpec
+from steelyard.passes.separable import separate
+from steelyard.passes.shallow import skip
+from steelyard.passes.students import build_student
+from steelyard.records import Contract, SubjectSpec
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines.eager import rebuild
 from steelyard.subject.load import load_subject
 from steelyard.subject.safe import load_weights, save_weights
 
-__all__ = ["Shape", "save_trainable", "tied", "trainable"]
+__all__ = ["Shape", "origin", "save_trainable", "tied", "trainable"]
 
 FOLDER = "trainable"
 _SIZES = (
     "in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels",
-    "num_groups", "num_parameters", "normalized_shape", "embedding_dim",
+    "num_groups", "num_parameters", "normalized_shape", "num_embeddings", "embedding_dim",
 )  # fmt: skip
 
 
@@ -40,6 +43,9 @@ class Shape:
     """What the user's code does not say of a changed model."""
 
     spec: SubjectSpec
+    student: str = ""  # words of the net that took the place of the user's, see `build_student`
+    skipped: Sequence[str] = ()  # blocks left out
+    separable: Mapping[str, int] = dataclasses.field(default_factory=dict)  # kernels a channel of convolutions in two
     apart: Mapping[str, int] = dataclasses.field(default_factory=dict)  # ranks of layers that are two now
     sparse: bool = False  # zeros stay zeros when it is trained
 
@@ -47,17 +53,30 @@ class Shape:
 def trainable(source: Artifact) -> tuple[nn.Module, Shape]:
     """A fresh module in evaluation mode. Raises `CannotApply` for a model that came without the code that makes it."""
     if source.engine == "eager":
-        assert source.spec is not None
-        return rebuild(source), Shape(spec=source.spec)
+        return rebuild(source), origin(source)
+    document = _document(source)
+    shape = origin(source)
+    return _built(shape, source.contract, document["sizes"], source.folder / FOLDER / "weights.pt"), shape
+
+
+def origin(source: Artifact) -> Shape:
+    """What is known of a model's making, without making it. Raises `CannotApply` where the code is not known."""
+    if source.spec is not None:
+        return Shape(spec=source.spec)
+    document = _document(source)
+    del document["sizes"]
+    return Shape(spec=SubjectSpec(**document.pop("spec")), **document)
+
+
+def _document(source: Artifact) -> dict[str, Any]:
     path = source.folder / FOLDER / "shape.json"
     if not path.is_file():
         raise CannotApply(
             "this technique trains the model, and a program cannot be trained: it starts from file.py:function, "
             "or from a technique that keeps its model trainable"
         )
-    document = json.loads(path.read_text(encoding="utf-8"))
-    shape = Shape(spec=SubjectSpec(**document["spec"]), apart=document["apart"], sparse=document["sparse"])
-    return _built(shape, document["sizes"], path.with_name("weights.pt")), shape
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def save_trainable(module: nn.Module, shape: Shape, source: Artifact, bench: Bench) -> Built:
@@ -94,10 +113,15 @@ def _whole(value: Any) -> int | list[int] | None:
     return list(value) if isinstance(value, tuple) and all(isinstance(v, int) for v in value) else None
 
 
-def _built(shape: Shape, sizes: Mapping[str, Mapping[str, Any]], weights: Path) -> nn.Module:
-    model = load_subject(dataclasses.replace(shape.spec, weights=None)).model
+def _built(shape: Shape, contract: Contract, sizes: Mapping[str, Mapping[str, Any]], weights: Path) -> nn.Module:
+    subject = load_subject(dataclasses.replace(shape.spec, weights=None))
+    model = build_student(shape.student, subject, contract).model if shape.student else subject.model
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"{shape.spec.source} no longer gives a PyTorch module")
+    for name in shape.skipped:
+        skip(model, name)
+    for name, filters in shape.separable.items():
+        separate(model, name, filters)
     for name, rank in shape.apart.items():
         take_apart(model, name, rank)
     layers = dict(model.named_modules())
