@@ -57,3 +57,31 @@ def resnet18_224() -> Subject:
     """torchvision's ResNet-18 at 224x224 with ten classes; for latency alone."""
     torch.manual_seed(0)
     return Subject(model=torchvision.models.resnet18(num_classes=10), contract=CONTRACT, data=_data, fit=_fit)
+
+
+TOKENS, VOCABULARY = 128, 30_522
+
+
+class Encoder(nn.Module):
+    """Embedded tokens and positions, Transformer layers, a linear layer on the first token's output."""
+
+    def __init__(self, layers: int, width: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(TOKENS, width)
+        self.norm = nn.LayerNorm(width)
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, activation="gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, classes)`` for tokens ``(n, TOKENS)``."""
+        hidden = self.norm(self.tokens(tokens) + self.positions.weight)
+        logits: torch.Tensor = self.out(self.encoder(hidden)[:, 0])
+        return logits
+
+
+def bert_base() -> Subject:
+    """The shape of BERT-base (Devlin et al. 2019: 12 layers, 768 wide, 12 heads) with random weights; for latency alone."""
+    torch.manual_seed(0)
+    contract = Contract(shape=(TOKENS,), layout="T", dtype="int64", labels=("no", "yes"))
+    return Subject(model=Encoder(12, 768, 12, 2).eval(), contract=contract)
