@@ -277,3 +277,26 @@ def test_single_zeros_are_hopeless_for_speed_and_it_says_why():
     (found,) = finding.predictions
     assert found.hopeless
     assert found.because.startswith("the engines here multiply zeros like any other number")
+
+
+def test_students_leave_their_share_of_the_work():
+    """A width counts on both sides of a product, a depth once for everything."""
+    students = {"width=0.5": (0.25, 0.5, 1.0), "depth=0.5": (0.5, 0.5, 0.5)}
+    for student, (macs, other, overhead) in students.items():
+        step = Step(name="distill", options=(("student", student),))
+        (finding,) = diagnose(CONVOLUTIONS, peaks(), [plan(step)])
+        parts, (found,) = finding.evidence, finding.predictions
+        left = macs * (max(parts["compute_s"], parts["memory_s"]) + parts["slack_s"]) + overhead * parts["overhead_s"]
+        assert found.gain == pytest.approx(0.030 / (left + other * parts["other_s"]), rel=0.02)
+
+
+def test_training_under_rounding_is_predicted_as_int8_in_openvino():
+    qat, steps = plan("qat"), plan("openvino", "nncf_int8")
+    (finding,) = diagnose(CONVOLUTIONS, peaks(), [qat, steps])
+    gains = {p.plan: p.gain for p in finding.predictions}
+    assert gains[qat] == pytest.approx(gains[steps], rel=1e-6)
+
+
+def test_separable_needs_convolutions():
+    (finding, *_) = diagnose(LINEAR, peaks(), [plan("distill")])
+    assert finding.predictions[0].because == "separable takes convolutions apart, and this model has none"
