@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from steelyard import __version__
-from steelyard.errors import InvalidInput, SteelyardError
+from steelyard.errors import InvalidInput, StorageFull
 from steelyard.measure.weigh import predictions
 from steelyard.pipeline.job import Progress, silent
 from steelyard.pipeline.prepare import with_labels
@@ -221,7 +221,7 @@ def _changed(model: nn.Module, job: TrainingJob, contract: Contract, splits: Spl
 def _readable(splits: Splits) -> tuple[Splits, tuple[Unread, ...]]:
     """The splits without the examples that cannot be read, and those."""
     found = {name: _unread(name, split) for name, split in splits.items()}
-    kept = {
+    kept: dict[str, Any] = {
         name: split.take(np.setdiff1d(np.arange(len(split)), [u.example for u in found[name]]))
         if found[name]
         else split
@@ -317,9 +317,11 @@ def _trained(
 ) -> TrainingRun:
     from steelyard.pipeline.together import fitted_together, together_readings
 
-    recipe, told = _with_rate(job.recipe, search)
+    recipe = _with_rate(job.recipe, search)
+    told: tuple[str, ...] = ()
     if job.processes > 1:
         history, watched = fitted_together(job, recipe, prepared.model, progress)
+        told = ("times, memory and energy are those of the first process; each prints to the folder ranks")
     else:
         history, watched = fitted(job, recipe, subject, prepared, checkpoints, progress)
         save_weights(prepared.model, job.out / WEIGHTS)
@@ -386,12 +388,11 @@ def _augmented(job: TrainingJob, prepared: _Prepared, progress: Progress) -> dic
         return {"warnings": (f"augmented examples were not looked at: {' '.join(str(error).split())[:200]}",)}
 
 
-def _with_rate(recipe: Recipe, search: RateSearch | None) -> tuple[Recipe, tuple[str, ...]]:
-    if search is None:
-        return recipe, ()
-    if search.suggested is None:
-        return recipe, (f"the range test suggests no rate ({search.note}): {recipe.lr:g} stays",)
-    return dataclasses.replace(recipe, lr=search.suggested), (f"lr {search.suggested:.3g}, from the range test",)
+def _with_rate(recipe: Recipe, search: RateSearch | None) -> Recipe:
+    """At the rate that the range test suggests, where it suggests one."""
+    if search is None or search.suggested is None:
+        return recipe
+    return dataclasses.replace(recipe, lr=search.suggested)
 
 
 def _telling(progress: Progress, recipe: Recipe, examples: int) -> Callable[[int, float], None]:
@@ -428,19 +429,17 @@ def _record(job: TrainingJob, prepared: _Prepared, recipe: Recipe, history: Hist
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the state dict as safetensors, whole or not at all; ``--weights`` of the other commands reads it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     part = path.with_suffix(".part")
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}, part
-        )
+        part.write_bytes(save(state))
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise SteelyardError(
-            f"cannot write {path} ({error.strerror or error}): free some space and run the same command again"
-        ) from None
+        cure = "free some space and run the same command again: it goes on from the last checkpoint"
+        raise StorageFull(f"cannot write {path} ({error.strerror or error}): {cure}") from None
 
 
 # --- how good it came out ------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steelyard.records.plans import Plan, Refusal, Requirement
-from steelyard.records.readings import Environment, Estimate, Sample, Unavailable
+from steelyard.records.readings import Environment, Estimate, Unavailable
 from steelyard.records.runs import Comparison
 from steelyard.records.studied import SubjectSpec
-from steelyard.records.training import TrainingRun
 
 __all__ = ["Ledger", "LedgerCell", "LedgerEnd", "LedgerRow", "LedgerTurns", "Technique"]
 
@@ -26,20 +25,20 @@ class Technique:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerCell:
-    """One training: a technique under one seed, or why there is none."""
+    """One training: a technique under one seed, in a run folder of its own, or why there is none."""
 
     technique: str  # "baseline", a technique's name, or "combined"
     seed: int
-    run: TrainingRun | None = None
+    folder: str  # relative to the ledger's
     refusal: Refusal | None = None
-    readings: tuple[Sample | Unavailable, ...] = ()  # peak_rss_bytes, energy_j, train_s of this training's process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LedgerTurns:
     """Training steps that took turns: ``comparison.seconds`` are seconds of one example, so that batches of any size compare.
 
-    Arms: baseline, control, then techniques.
+    Arms: baseline, control, then techniques. ``memory_running_bytes`` of an arm is what a process grew by, at most, from
+    before it had the net: weights, gradients, the optimiser's state, activations and what kernels work in.
     """
 
     comparison: Comparison
@@ -72,7 +71,7 @@ class LedgerRow:
     technique: str
     step: Estimate | Unavailable  # seconds of one training example
     training: Estimate | Unavailable  # seconds to the target, or of the whole training where there is none
-    memory: Estimate | Unavailable  # peak of the training process above what it held before
+    memory: Estimate | Unavailable  # what training takes at its peak
     energy: Estimate | Unavailable  # of the training that `training` times
     drop: Estimate | Unavailable  # of the share that is right on the validation split, over seeds and examples
     reached: tuple[int, int] | None = None  # of all trainings with it, those that reached the target

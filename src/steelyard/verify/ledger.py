@@ -22,7 +22,6 @@ from steelyard.records import (
     Comparison,
     Estimate,
     Ledger,
-    LedgerCell,
     LedgerRow,
     LedgerTurns,
     Predictions,
@@ -49,13 +48,15 @@ class Evidence:
     """All that was read: trainings by technique and seed, and the turns."""
 
     ledger: Ledger
-    cells: Mapping[tuple[str, int], LedgerCell]
+    trained: Mapping[tuple[str, int], TrainingRun]  # by technique and seed
+    refused: Mapping[tuple[str, int], str]  # why there is none
     turns: Sequence[LedgerTurns]
 
     def runs(self, technique: str) -> dict[int, TrainingRun]:
         """The trainings of a technique that ran to their end, by seed."""
-        made = ((seed, self.cells.get((technique, seed))) for seed in self.ledger.seeds)
-        return {seed: cell.run for seed, cell in made if cell is not None and cell.run is not None}
+        return {
+            seed: run for (name, seed), run in self.trained.items() if name == technique and run.ended != "diverged"
+        }
 
     def of_turns(self, technique: str) -> Comparison | None:
         """The comparison that a technique's steps took part in."""
@@ -88,7 +89,7 @@ def _row(evidence: Evidence, technique: str, level: float) -> LedgerRow:
         technique=technique,
         step=_product("step_ratio", (steps, np.zeros(1)), level, widen),
         training=_product("training_ratio", both, level, widen),
-        memory=_memory(evidence, technique, seeds, level),
+        memory=_memory(evidence, technique, level),
         energy=_energy(evidence, technique, seeds, both, level, widen),
         drop=drop_between({s: before[s] for s in seeds}, {s: runs[s] for s in seeds}, "validation", level),
         reached=_reached(evidence, technique),
@@ -100,7 +101,8 @@ def _steps(evidence: Evidence, technique: str) -> tuple[Floats | Unavailable, fl
     refused = next((r for t in evidence.turns for name, r in t.refused if name == technique), None)
     comparison = evidence.of_turns(technique)
     if comparison is None:
-        reason = "its steps did not take turns" if refused is None else refused.reason
+        untrained = not evidence.runs(technique) and _no_run(evidence, technique)
+        reason = refused.reason if refused is not None else untrained or "its steps did not take turns"
         return Unavailable(quantity="step_ratio", reason=reason), 0.0
     control, alarm = control_ratio(comparison, 1)
     widen = max(abs(math.log(control.low)), abs(math.log(control.high))) if alarm else 0.0
@@ -154,18 +156,19 @@ def _product(quantity: str, factors: tuple[Floats | Unavailable, ...], level: fl
     return _ratio(quantity, _widened(ends, widen), level, "turns' steps times seeds' examples", len(examples))  # fmt: skip
 
 
-def _memory(evidence: Evidence, technique: str, seeds: Sequence[int], level: float) -> Found:
-    """Peaks of both trainings of each seed; they hardly differ from seed to seed."""
-    if not seeds:
-        return Unavailable(quantity="memory_ratio", reason=_no_run(evidence, technique))
-    read = [
-        [_reading(evidence, name, seed, "training_memory_bytes") for name in (technique, BASELINE)] for seed in seeds
-    ]
-    missing = next((r for pair in read for r in pair if isinstance(r, Unavailable)), None)
+def _memory(evidence: Evidence, technique: str, level: float) -> Found:
+    """Peaks of the processes whose steps took turns."""
+    comparison = evidence.of_turns(technique)
+    if comparison is None or not comparison.readings:
+        return Unavailable(quantity="memory_ratio", reason="its steps did not take turns")
+    found = [comparison.readings[arm][0] for arm in (comparison.arms.index(technique), 0)]
+    missing = next((r for r in found if isinstance(r, Unavailable)), None)
     if missing is not None:
         return Unavailable(quantity="memory_ratio", reason=missing.reason)
-    logs = np.log([[r.value for r in pair if isinstance(r, Sample)] for pair in read]) @ np.array([1.0, -1.0])
-    return _ratio("memory_ratio", log_ratio_interval(logs, level), level, "t on seeds", len(logs))
+    after, before = (r.values for r in found if isinstance(r, Sample))
+    return _ratio(
+        "memory_ratio", log_ratio_interval(np.log(after / before), level), level, "t on rounds of turns", len(after)
+    )
 
 
 def _energy(
@@ -183,7 +186,7 @@ def _energy(
         return Unavailable(
             quantity=quantity, reason=_no_run(evidence, technique) if missing is None else missing.reason
         )
-    powers = [_reading(evidence, name, seeds[0], "power_w") for name in (BASELINE, technique)]
+    powers = [_power_w(evidence.trained[name, seeds[0]]) for name in (BASELINE, technique)]
     unread = next((p for p in powers if isinstance(p, Unavailable)), None)
     if unread is not None:
         return Unavailable(quantity=quantity, reason=unread.reason)
@@ -248,16 +251,24 @@ def _said(cost: Found, drop: Found, pay: str, limit: float, seeds: int) -> tuple
 # --- parts -------------------------------------------------------------------------------------------
 
 
-def _reading(evidence: Evidence, technique: str, seed: int, quantity: str) -> Sample | Unavailable:
-    cell = evidence.cells[technique, seed]
-    found = (r for r in cell.readings if r.quantity == quantity)
-    return next(found, Unavailable(quantity=quantity, reason="not read"))
+def _power_w(run: TrainingRun) -> Sample | Unavailable:
+    """Watts of a training: its energy over its time, draw by draw where it is modelled."""
+    readings = () if run.watched is None else run.watched.readings
+    energy = next((r for r in readings if r.quantity == "energy_j"), None)
+    wall = next((r for r in readings if r.quantity == "wall_s"), None)
+    if isinstance(energy, Sample) and isinstance(wall, Sample):
+        return dataclasses.replace(energy, quantity="power_w", unit="W", values=energy.values / wall.value)
+    reason = energy.reason if isinstance(energy, Unavailable) else "the energy of the trainings was not read"
+    return Unavailable(quantity="power_w", reason=reason)
 
 
 def _no_run(evidence: Evidence, technique: str) -> str:
     """Why a technique has no training."""
-    cells = (evidence.cells.get((technique, seed)) for seed in evidence.ledger.seeds)
-    return next((c.refusal.reason for c in cells if c is not None and c.refusal is not None), "it was not trained")
+    reasons = (reason for (name, _), reason in evidence.refused.items() if name == technique)
+    diverged = (
+        run.note for (name, _), run in evidence.trained.items() if name == technique and run.ended == "diverged"
+    )
+    return next(reasons, next(diverged, "it was not trained"))
 
 
 def _on(run: TrainingRun, split: str) -> Predictions | None:
