@@ -100,7 +100,7 @@ def test_what_rank_0_says_is_passed_on(two: Any) -> None:
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named() -> None:
-    with pytest.raises(WorkerFailed, match=r"rank 1 of 2 failed: .*SIGKILL.*; the other 1 was stopped"):
+    with pytest.raises(WorkerFailed, match=r"rank 1 of 2 failed: .*SIGKILL.*; the other was stopped"):
         launch("parallel_death:killed", 2, {}, threads=1)
 
 
@@ -127,7 +127,7 @@ LOST = WorkerFailed("error", "RuntimeError: connection closed by peer")
 @pytest.mark.parametrize(
     ("children", "error", "said"),
     [
-        ([LOST, WorkerFailed("crash", "it ended")], WorkerFailed, "rank 1 of 2 failed: it ended; the other 1 was"),
+        ([LOST, WorkerFailed("crash", "it ended")], WorkerFailed, "rank 1 of 2 failed: it ended; the other was"),
         ([LOST, LOST, InvalidInput("example 7")], InvalidInput, "example 7"),
         ([None, InvalidInput("example 7")], InvalidInput, "example 7"),
         ([InvalidInput("bad"), InvalidInput("bad")], InvalidInput, "bad"),

@@ -50,12 +50,21 @@ def test_efficiency_is_the_speedup_over_the_processes() -> None:
 def test_the_lines_say_bytes_share_and_gain() -> None:
     sent, gained = together.lines(RUN)
     assert together.sending_share(RUN) == pytest.approx(0.2)
-    assert sent == "2 processes: each sends 4.00 MB of gradients a step, 20.0 % of the time"
+    assert sent.startswith("2 processes: each sends 4.00 MB of gradients a step, 20.0 % of the time; times, memory")
     assert gained.startswith("2 processes step 1.90x")
     assert "efficiency 94.9 %" in gained
 
 
+def test_the_document_has_the_same_figures() -> None:
+    found = together.together_json(RUN)
+    assert found is not None
+    assert (found["processes"], found["sent_bytes_a_step"]) == (2, 4e6)
+    bare = dataclasses.replace(RUN, readings=RUN.readings[:2])
+    assert "--scaling" in str(together.together_json(bare))
+
+
 def test_one_process_has_nothing_to_say() -> None:
+    assert together.together_json(dataclasses.replace(RUN, readings=())) is None
     alone = dataclasses.replace(RUN, readings=())
     assert together.lines(alone) == ()
     assert isinstance(together.efficiency(alone), Unavailable)

@@ -152,7 +152,7 @@ def _cause(failures: Mapping[int, SteelyardError], count: int) -> SteelyardError
     error = failures[rank]
     if not isinstance(error, WorkerFailed):
         return error
-    others = "" if count == 1 else f"; the other {count - 1} {'was' if count == 2 else 'were'} stopped"
+    others = "" if count == 1 else "; the other was stopped" if count == 2 else f"; the other {count - 1} were stopped"
     return WorkerFailed(error.kind, f"rank {rank} of {count} failed: {error}{others}")
 
 

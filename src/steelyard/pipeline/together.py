@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steelyard.errors import WorkerFailed
 from steelyard.pipeline.job import Progress, silent
 from steelyard.pipeline.parallel import in_turns, launch
 from steelyard.pipeline.train import WEIGHTS, TrainingJob, checkpoints_of, fitted, prepare_training, save_weights
@@ -26,14 +27,18 @@ _STEPS, _WARM = 25, 5  # of a measured pace
 
 def fitted_together(job: TrainingJob, recipe: Recipe, model: nn.Module, progress: Progress) -> tuple[History, Watched]:
     """Train by `job.processes` ranks; `model` has the kept weights then. What rank 0 recorded."""
-    found: tuple[History, Watched] = launch(
-        "steelyard.pipeline.together:fitted_rank",
-        job.processes,
-        {"job": job, "recipe": recipe},
-        device=_device(),
-        logs=job.out / "ranks",
-        progress=progress,
-    )
+    try:
+        found: tuple[History, Watched] = launch(
+            "steelyard.pipeline.together:fitted_rank",
+            job.processes,
+            {"job": job, "recipe": recipe},
+            device=_device(),
+            logs=job.out / "ranks",
+            progress=progress,
+        )
+    except WorkerFailed as error:
+        cure = "begins anew" if job.spread == "sharded" else "goes on from the last checkpoint"
+        raise WorkerFailed(error.kind, f"{error}; the same command {cure}") from None
     load_weights(model, job.out / WEIGHTS)
     return found
 

@@ -158,7 +158,7 @@ class _Training:
 
     def run(self, judge: Judge, tell: Tell) -> History:
         """Epochs until something ends them."""
-        self._watch.begin(self._prepared, self._optimiser.optimizer)
+        self._watch.begin(self._model, self._optimiser.optimizer)
         ended: Ended | None = None
         while ended is None:
             try:
