@@ -42,7 +42,7 @@ _RECTIFIERS = frozenset({F.relu, F.relu6, torch.relu, torch.relu_, torch.Tensor.
 class Pace:
     """At which steps to look: the first few, then as often as `share` of the time allows; or every so many."""
 
-    def __init__(self, clock: Callable[[], float], *, every: int | None = None, share: float = 0.003) -> None:
+    def __init__(self, clock: Callable[[], float], *, every: int | None = None, share: float = 0.005) -> None:
         self._clock, self._every, self._share = clock, every, share
         self._began = clock()
         self._spent_s = 0.0

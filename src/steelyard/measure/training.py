@@ -1,7 +1,7 @@
 """A watch that keeps everything: phases of each step, memory by role, gradients, the machine meanwhile, energy.
 
 Time is read at each change of phase. What costs more (norms of gradients, dead channels) is looked at as often as
-0.3 % of the time allows; memory by role is counted once, at the second step.
+0.5 % of the time allows; memory by role is counted once, at the second step.
 """
 
 from __future__ import annotations

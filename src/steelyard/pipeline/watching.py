@@ -209,7 +209,7 @@ training = Training
 
 
 def read_told(folders: Sequence[Path]) -> list[Told]:
-    """Trainings from their folders, each with its diagnosis made anew; those alike but for their seed are a group."""
+    """Trainings from their folders, each with its diagnosis made anew; those of one name, or alike but for their seed, are a group."""
     records = [read_watched(path) if kind_of(path) is Watched else read_training(path) for path in folders]
     groups: dict[str, str] = {}
     return [_told(path, record, groups) for path, record in zip(folders, records, strict=True)]
@@ -217,8 +217,9 @@ def read_told(folders: Sequence[Path]) -> list[Told]:
 
 def _told(folder: Path, record: Watched | TrainingRun, groups: dict[str, str]) -> Told:
     if isinstance(record, Watched):
-        return Told(watched=record, findings=diagnose_training(record), name=folder.name)
-    words = {name: value for name, value in record.recipe.items() if name != "seed"}
+        return Told(watched=record, findings=diagnose_training(record), name=folder.name, group=record.name)
+    own = ("seed",) if record.search is None else ("seed", "lr")  # a rate that was found differs too
+    words = {name: value for name, value in record.recipe.items() if name not in own}
     group = groups.setdefault(f"{record.spec}{sorted(words.items())}", folder.name)
     watched = of_run(record)
     findings = diagnose_training(watched, overlaps=record.overlaps)

@@ -69,9 +69,8 @@ def losses(runs: Trainings) -> Any:
     epochs = base.transform_filter("datum.epoch").mark_line(
         strokeWidth=2.2, point=alt.OverlayMarkDef(size=36, filled=True)
     )
-    words = "Thin: each step. Thick: epochs, every example counted once." + (
-        " The scale is logarithmic." if log else ""
-    )
+    thick = "epochs, every example counted once." if len(runs) == 1 else "validation."
+    words = f"Thin: each step. Thick: {thick}" + (" The scale is logarithmic." if log else "")
     return drawing.finish(drawing.layered(steps, epochs), "Loss", words, height=300)
 
 
@@ -105,12 +104,17 @@ def _joined(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _line_colours(names: Sequence[str]) -> dict[str, str]:
+    """Several trainings have a colour each, whatever the split."""
     known = {
         "training, each step": theme.BASELINE,
         "training, each epoch": theme.CHOSEN,
+        "training": theme.CHOSEN,
         "validation": theme.OTHERS[0],
     }
-    return {name: known.get(name, theme.SERIES[i % len(theme.SERIES)]) for i, name in enumerate(names)}
+    runs = list(dict.fromkeys(name.rpartition(": ")[0] for name in names))
+    return {
+        name: known.get(name, theme.SERIES[runs.index(name.rpartition(": ")[0]) % len(theme.SERIES)]) for name in names
+    }
 
 
 def scores(runs: Trainings) -> Any:
@@ -301,8 +305,9 @@ def gradients(runs: Trainings) -> Any:
         color=drawing.colour("layer", colours, names),
         tooltip=drawing.tips(layer="layer", step="step", norm="shown"),
     )  # fmt: skip
+    lines = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=24, filled=True))
     words = "Layers from the input to the output. Those of a healthy net stay within some decades of each other."
-    return drawing.finish(drawing.layered(base.mark_line(strokeWidth=1.8)), "Gradients", words, height=260)
+    return drawing.finish(drawing.layered(lines), "Gradients", words, height=260)
 
 
 def units(runs: Trainings) -> Any:
@@ -319,11 +324,11 @@ def units(runs: Trainings) -> Any:
         for epoch, share in enumerate(watched.dead_share[:, i])
         if math.isfinite(share)
     ]  # fmt: skip
-    names = [watched.activations[i] for i in shown]
+    names, most = [watched.activations[i] for i in shown], max(0.1, float(np.nanmax(watched.dead_share)))
     colours = {name: theme.SERIES[i % len(theme.SERIES)] for i, name in enumerate(names)}
     base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
-        y=alt.Y("share:Q", title="channels that gave nothing", scale=alt.Scale(domainMin=0), axis=alt.Axis(format="%", tickCount=5)),
+        y=alt.Y("share:Q", title="channels that gave nothing", scale=alt.Scale(domain=[0, most]), axis=alt.Axis(format="%", tickCount=5)),
         color=drawing.colour("unit", colours, names),
         tooltip=drawing.tips(rectifier="unit", epoch="epoch", share="shown"),
     )  # fmt: skip

@@ -47,7 +47,7 @@ METHODS = (
             "saved and still holds when the forward pass ends, each storage once."
         ),
     ),
-    ("Gradients", "Euclidean norms, read as often as 0.3 % of the time allows."),
+    ("Gradients", "Euclidean norms, read as often as 0.5 % of the time allows."),
     (
         "Energy",
         "Counters where the machine has them, else a model with its 5 to 95 % range; epochs share it by their time and load.",
@@ -226,7 +226,7 @@ def _beside(runs: Sequence[Told]) -> Grid:
     """What each came to, a row a quantity."""
     found = [dict(training_rows(told.watched)) for told in runs]
     names = dict.fromkeys(name for rows in found for name in rows)
-    columns = (Column(name=""), *(Column(name=told.label, kind="number") for told in runs))
+    columns = (Column(name=""), *(Column(name=told.label, kind="words") for told in runs))
     rows = tuple((name, *(rows.get(name, "") for rows in found)) for name in names)
     return Grid(label="Trainings side by side", caption="Each from its own record.", columns=columns, rows=rows)
 
@@ -256,7 +256,7 @@ def _epochs(runs: Sequence[Told]) -> tuple[Grid, ...]:
     watched = runs[0].watched
     names = list(watched.scores)
     columns = (
-        Column(name="Epoch", kind="number"), Column(name="Ended after", kind="number"), Column(name="Training loss", kind="number"),
+        Column(name="Epoch"), Column(name="Ended after", kind="number"), Column(name="Training loss", kind="number"),
         *(Column(name=name.replace("_", " "), kind="number") for name in names),
     )  # fmt: skip
     learnt, ended = epoch_loss(watched), epoch_seconds(watched)
