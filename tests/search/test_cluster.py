@@ -111,10 +111,17 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         cluster.load_ray()
 
 
+def _ray_or_skip() -> None:
+    try:
+        cluster.load_ray()
+    except InvalidInput as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_candidates_are_tasks_of_a_real_cluster(shop: Workshop) -> None:
-    pytest.importorskip("ray")
+    _ray_or_skip()
     said: list[str] = []
     with Rival(shop) as rival, Cluster(shop, Alone(shop, rival), "local") as crew:
         assert crew.free
@@ -136,7 +143,7 @@ def test_candidates_are_tasks_of_a_real_cluster(shop: Workshop) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_does_not_answer_is_one_line(shop: Workshop) -> None:
-    pytest.importorskip("ray")
+    _ray_or_skip()
     with Rival(shop) as rival, pytest.raises(InvalidInput, match="ray start --head"):
         Cluster(shop, Alone(shop, rival), "auto")
 

@@ -110,12 +110,18 @@ class Cluster:
 
 
 def load_ray() -> Any:
-    """The library; raises `MissingExtra` where it is not installed."""
+    """The library; raises `MissingExtra` where it is not installed, `InvalidInput` where it breaks."""
     try:
         import ray
         import ray.util.scheduling_strategies
     except ImportError:
         raise MissingExtra("ray", needed_for="spreading candidates over a cluster") from None
+    except Exception as error:  # Ray 2.60 breaks beside the package amdsmi on machines without AMD's library
+        reason = f"{type(error).__name__}: {error}"
+        raise InvalidInput(
+            f"Ray is installed and does not start here ({reason[:150]}); where that tells of amdsmi, uninstall amdsmi, or "
+            "leave out --ray"
+        ) from None
     return ray
 
 

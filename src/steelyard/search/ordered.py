@@ -7,7 +7,8 @@ once ``openvino`` is measured, ``openvino > nncf_int8`` is predicted from that a
 from a rule of thumb for engines. Minutes follow the pace of the trials so far, and steps that were built before cost none.
 
 What a plan is worth is its expected improvement (Jones, Schonlau and Welch 1998) of the logarithm of the lead's gain, times
-the share of its relatives that kept the requirements (constrained expected improvement: Schonlau 1997; Gardner et al. 2014).
+the chance that it keeps the requirements (constrained expected improvement: Schonlau 1997; Gardner et al. 2014). A plan is
+taken for as safe as the riskiest of its steps and options, by the share of the trials with it that kept them.
 Until something has been measured the plan that is worth most comes first, whatever it takes: a budget too short for a
 second plan shall not have gone to a weak one. From then on worth counts per minute: cheap looks at engines, then what can still
 win, and last what the lead has left behind.
@@ -26,6 +27,7 @@ from typing import Protocol
 
 from steelyard.measure.turns import log_ratios
 from steelyard.records import Comparison, Plan, Prediction, Refusal, Step, Trial
+from steelyard.search.effects import OptionEffects, values_of
 
 __all__ = [
     "SPREAD",
@@ -43,9 +45,8 @@ __all__ = [
 ]
 
 SPREAD = 2.0  # the factor that an uncorrected prediction is typically off by, either way
-OPTIONS = 1.2  # and that options of the same techniques typically make
 WORTHWHILE = 0.002  # expected improvement, in logs, below which a plan is not worth its time
-PROPOSED = 8  # plans with other options that stand in the queue
+PROPOSED = 64  # plans with other options that stand in the queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ class OrderedSearch:
         self._told: list[Trial] = []
         self._results: list[_Result] = []
         self._near: dict[Plan, tuple[int, tuple[int, int], tuple[_Result, ...]]] = {}
+        self._effects: OptionEffects | None = None
+        self._risks: dict[object, tuple[int, int]] = {}  # by step or option: trials that kept the requirements, and all
         self._built: set[tuple[Step, ...]] = set()
         self._took = self._planned = 0.0  # minutes of all that was measured
         self._proposed: dict[Plan, Prediction] | None = None
@@ -139,6 +142,10 @@ class OrderedSearch:
         prediction = self._predictions.get(trial.plan) or self._foreseen(trial)
         if obtained is not None and prediction is not None:
             self._results.append(_Result(plan=trial.plan, prediction=prediction, obtained=obtained))
+            self._effects = None
+            for part in _parts(trial.plan):
+                kept, count = self._risks.get(part, (0, 0))
+                self._risks[part] = (kept + obtained.kept, count + 1)
             self._took += trial.wall_s / 60
             self._planned += max(prediction.minutes - self._spared(trial.plan), 0.0)
             self._built |= {trial.plan.steps[: n + 1] for n in range(len(trial.plan.steps))}
@@ -174,16 +181,30 @@ class OrderedSearch:
         most, relatives = self._relatives(prediction.plan)
         if not relatives or prediction.hopeless:
             return _Prospect(prediction=prediction, minutes=minutes)
-        factor = math.exp(sum(r.error * most / len(r.plan.steps) for r in relatives) / len(relatives))
-        spread = _spread(prediction.plan, most, relatives)
+        log_factor = sum(r.error * most / len(r.plan.steps) for r in relatives) / len(relatives)
+        spread = SPREAD ** ((1 + len(prediction.plan.steps) - most) / (1 + len(prediction.plan.steps)))
+        if _names(relatives[0].plan) == _names(prediction.plan):
+            shift, deviation = self._learnt().shift(prediction.plan, [r.plan for r in relatives])
+            log_factor, spread = log_factor + shift, math.exp(deviation)
         return _Prospect(
             prediction=prediction,
             minutes=minutes,
-            factor=factor,
+            factor=math.exp(log_factor),
             spread=spread,
-            chance=_chance(relatives),
+            chance=self._chance(prediction.plan),
             relatives=relatives,
         )
+
+    def _learnt(self) -> OptionEffects:
+        """What options do, by all that was told."""
+        if self._effects is None:
+            self._effects = OptionEffects([(r.plan, r.error) for r in self._results])
+        return self._effects
+
+    def _chance(self, plan: Plan) -> float:
+        """That the requirements are kept: by the riskiest part, one success more taken for granted."""
+        counts = (self._risks.get(part, (0, 0)) for part in _parts(plan))
+        return min((1 + kept) / (1 + count) for kept, count in counts)
 
     def _relatives(self, plan: Plan) -> tuple[int, tuple[_Result, ...]]:
         """How many steps the nearest results share with `plan`, and these: most steps, and of these most options."""
@@ -304,14 +325,10 @@ def _shared(one: Plan, other: Plan) -> tuple[int, int]:
     return len(names), len(set(one.steps) & set(other.steps))
 
 
-def _spread(plan: Plan, most: int, relatives: Sequence[_Result]) -> float:
-    """The surer the more is shared; the same techniques with other options differ by little."""
-    steps = len(plan.steps)
-    if any([s.name for s in r.plan.steps] == [s.name for s in plan.steps] for r in relatives):
-        return OPTIONS
-    return float(SPREAD ** ((1 + steps - most) / (1 + steps)))
+def _names(plan: Plan) -> list[str]:
+    return [step.name for step in plan.steps]
 
 
-def _chance(relatives: Sequence[_Result]) -> float:
-    """That the requirements are kept: the share of the relatives that kept them, one more taken for granted."""
-    return (1 + sum(r.obtained.kept for r in relatives)) / (1 + len(relatives))
+def _parts(plan: Plan) -> list[object]:
+    """Its techniques, and their options that are not the defaults."""
+    return [*_names(plan), *values_of(plan)]

@@ -1,4 +1,4 @@
-"""Who proposes other options, and other chains: Optuna's sampler, or without it one change of the best at a time.
+"""Who proposes other options, and other chains: Optuna's sampler, and changes of the best plan of each chain.
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) is told every trial as a point of the typed space: at each
 place of the chain the technique, and for each technique its options. A technique's options have one name wherever it
@@ -11,8 +11,10 @@ The study lives in memory. It is built again from the records of a run that goes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 from typing import Any
 
 from steelyard.errors import MissingExtra
@@ -24,6 +26,7 @@ __all__ = ["Neighbours", "Tuner", "proposer_for", "without_optuna"]
 
 FIRST = 4  # trials before the sampler looks at what they gave
 _DRAWS = 16  # for each set of proposals: the surer the sampler, the more often it draws the same
+_CHAINS, _JUMPS = 8, 8  # chains whose best plan is changed, and how often all its options are drawn
 _REFUSED = Obtained(gain=1.0, missed=(1.0,))  # could not be built or run
 
 
@@ -31,7 +34,7 @@ def without_optuna() -> str:
     """What is said where Optuna is not installed; empty where it is."""
     if find_spec("optuna") is not None:
         return ""
-    return f"options are varied one at a time: {MissingExtra('tune', needed_for='choosing them by Optuna')}"
+    return f"options are varied blindly: {MissingExtra('tune', needed_for='choosing them by Optuna')}"
 
 
 def proposer_for(space: Space, seed: int = 0) -> Proposer:
@@ -94,7 +97,7 @@ def _suggested(trial: Any, name: str, values: tuple[Scalar, ...]) -> Scalar:
 
 
 class Neighbours:
-    """The best plan that kept the requirements, with one option changed; then the next best."""
+    """Of each chain the best plan, those that kept the requirements first, with one option changed, or several by chance."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -105,15 +108,19 @@ class Neighbours:
         self.told[plan] = obtained
 
     def propose(self, count: int) -> Sequence[Plan]:
-        """So many neighbours that were not told of, those of the best first."""
-        found: dict[Plan, None] = {}
-        for plan in self._ranked():
-            found |= dict.fromkeys(n for n in neighbours(self._space, plan) if n not in self.told)
-        return tuple(found)[:count]
+        """So many that were not told of, one of each chain in turn, those of the best chain first."""
+        chance = random.Random(len(self.told))  # noqa: S311  (nothing secret; the same trials give the same proposals)
+        near = [(*neighbours(self._space, plan), *jumps(self._space, plan, chance)) for plan in self._best()]
+        in_turn = (plan for row in zip_longest(*near) for plan in row if plan is not None and plan not in self.told)
+        return tuple(dict.fromkeys(in_turn))[:count]
 
-    def _ranked(self) -> list[Plan]:
+    def _best(self) -> list[Plan]:
         measured = [(plan, o) for plan, o in self.told.items() if o is not None]
-        return [plan for plan, o in sorted(measured, key=lambda pair: (not pair[1].kept, -pair[1].gain))]
+        ranked = sorted(measured, key=lambda pair: (not pair[1].kept, -pair[1].gain))
+        found: dict[str, Plan] = {}
+        for plan, _ in ranked:
+            found.setdefault(" > ".join(step.name for step in plan.steps), plan)
+        return list(found.values())[:_CHAINS]
 
 
 def neighbours(space: Space, plan: Plan) -> Iterator[Plan]:
@@ -126,9 +133,29 @@ def neighbours(space: Space, plan: Plan) -> Iterator[Plan]:
     """
     point = coordinates(space, plan) or {}
     for changed, (value, values) in point.items():
-        others = (v for v in values if v != value) if "." in changed else ()
-        for other in others:
-            answers = {name: chosen for name, (chosen, _) in point.items()} | {changed: other}
-            near = walk(space, lambda name, values, answers=answers: answers.get(name, values[0]))
+        for other in (v for v in values if v != value) if "." in changed else ():
+            near = _changed(space, point, {changed: other})
             if near is not None:
                 yield near
+
+
+def jumps(space: Space, plan: Plan, chance: random.Random) -> Iterator[Plan]:
+    """`_JUMPS` plans of the same chain whose options are drawn by chance."""
+    point = coordinates(space, plan) or {}
+    for _ in range(_JUMPS):
+        drawn = {name: chance.choice(values) for name, (_, values) in point.items() if "." in name}
+        far = _changed(space, point, drawn)
+        if far is not None:
+            yield far
+
+
+def _changed(
+    space: Space, point: Mapping[str, tuple[Scalar, tuple[Scalar, ...]]], changes: Mapping[str, Scalar]
+) -> Plan | None:
+    """The plan at a point of the space, with some of its choices made otherwise."""
+    answers = {name: chosen for name, (chosen, _) in point.items()} | dict(changes)
+
+    def choose(name: str, values: tuple[Scalar, ...]) -> Scalar:
+        return answers.get(name, values[0])
+
+    return walk(space, choose)
