@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from steelyard.records import (
 )
 from steelyard.subject.artifact import Artifact
 from steelyard.subject.engines import eager
-from steelyard.subject.splits import Split, Splits, overlaps
+from steelyard.subject.splits import Split, Splits, overlaps, write_split
 from steelyard.verify.requirements import parse_requirement
 
 CONTRACT = Contract(shape=(6,), layout="F", labels=tuple("0123456789"))
@@ -191,6 +192,21 @@ def plain(*more: Sample) -> Measurement:
     return model(0.030, 1.8e9, 60e6, 90, "convolution", *more)
 
 
+def of_data(calibration: Split, validation: Split) -> list[str]:
+    """What is said of splits as a run folder keeps them."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_split(calibration, Path(folder), "calibration")
+        write_split(validation, Path(folder), "validation")
+        return findings(plain(*preflight._data_readings(Path(folder), CONTRACT)))
+
+
+def part(seed: int, *, classes: int = 10, scale: float = 1.0) -> Split:
+    """300 examples of six features."""
+    rng = np.random.default_rng(seed)
+    raw = (scale * (rng.standard_normal((300, 6)) + 1)).astype(np.float32)
+    return Split(raw=raw, labels=(np.arange(300) % classes).astype(np.int32))
+
+
 def low_rank() -> Sample:
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((128, 20)) @ rng.standard_normal((20, 256))
@@ -223,7 +239,7 @@ SITUATIONS: dict[str, tuple[Callable[[], list[str]], str]] = {
     ),
     "noisy labels": (lambda: findings(model(made=mislabelled())), "noisy-labels: of the quarter of the validation examples"),
     "calibration set of one class": (
-        lambda: findings(plain(sample("calibration_classes", 1, classes=10, examples=300))),
+        lambda: of_data(part(0, classes=1), part(1)),
         "calibration-classes: the calibration set holds 1 of 10 classes",
     ),
     "validation overlapping training": (overlapping, "4 validation example(s) also stand in train"),
@@ -234,7 +250,7 @@ SITUATIONS: dict[str, tuple[Callable[[], list[str]], str]] = {
     "BatchNorm in training mode": (in_training_mode, "batch normalisation in training mode does that"),
     "non-deterministic outputs": (random_outputs, "turn off what is random in it"),
     "calibration with another preprocessing": (
-        lambda: findings(plain(sample("calibration_shift", 1.4), sample("calibration_spread_ratio", 1 / 255))),
+        lambda: of_data(part(0, scale=1 / 255), part(1)),
         "other-preprocessing: calibration examples are prepared otherwise",
     ),
     "several inputs": (two_inputs, "the model takes the inputs ids, mask; exactly one is supported"),
@@ -297,6 +313,10 @@ def test_quantised_models_are_not_quantised_again_and_sparse_ones_gain_nothing()
     assert any("8 bits already" in reason for reason in reasons(plain(sample("narrow_weights_share", 0.97))))
     assert any(reason.startswith("the engines here multiply zeros") for reason in reasons(plain()))
     assert any("int8 is no faster on this machine" in reason for reason in reasons(plain(), int8=205e9))
+
+
+def test_data_that_is_well_is_not_spoken_of() -> None:
+    assert len(of_data(part(0), part(1))) == 1  # what bounds the model
 
 
 def test_a_processor_that_is_not_known_is_not_spoken_of() -> None:

@@ -15,6 +15,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,8 @@ def _torch(path: Path, _options: dict[str, Any]) -> Callable[[Array], Array]:
 
 
 def _tflite(path: Path, options: dict[str, Any]) -> Callable[[Array], Array]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=int(options.get("threads") or 0) or None)
+    interpreters = import_module("ai_edge_litert.interpreter")
+    interpreter = interpreters.Interpreter(model_path=str(path), num_threads=int(options.get("threads") or 0) or None)
     interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
