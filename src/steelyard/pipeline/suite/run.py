@@ -236,7 +236,7 @@ def _timed(cells: Sequence[Cell], sides: Mapping[Engine, _Side], room: _Room, in
         engines = ", ".join(cell.engine for cell in cells)
         room.progress(f"{cells[0].model} at batch {batch} by {engines}: round {done} of {settings.rounds}", None)
 
-    folders = {cell.engine: sides[cell.engine].artifact.folder for cell in cells}
+    folders: dict[str, Path] = {cell.engine: sides[cell.engine].artifact.folder for cell in cells}
     turns = take_turns(folders, inputs, settings, limits=room.limits, log=room.log, on_round=say)
     return [_cell(cell, cells, sides[cell.engine], turns, arm) for arm, cell in enumerate(cells)]
 
