@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-nn = torch.nn
+pytest.importorskip("torch")
 
-from steelyard.passes.fold import fold  # noqa: E402
-from steelyard.passes.modules import export_program, outputs_of  # noqa: E402
+import torch
+from torch import nn
+
+from steelyard.passes.fold import fold
+from steelyard.passes.modules import export_program, outputs_of
 
 
 def settled(module: Any) -> Any:

@@ -113,7 +113,8 @@ class Scripted:
     """Answers of which a given share is wrong, by the layers that are quantised."""
 
     def __init__(self, wrong: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.layers, self.wrong, self.tried = tuple(wrong), wrong, []
+        self.layers, self.wrong = tuple(wrong), wrong
+        self.tried: list[tuple[str, ...]] = []
         monkeypatch.setattr(mixed, "load_runner", lambda made: made)
 
     def only(self, layer: str) -> Any:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-nn = torch.nn
+pytest.importorskip("torch")
 
-from steelyard.errors import CannotApply, InvalidInput  # noqa: E402
-from steelyard.passes import modules  # noqa: E402
-from steelyard.passes.bench import Bench  # noqa: E402
-from steelyard.records import Contract  # noqa: E402
-from steelyard.subject.artifact import Artifact  # noqa: E402
+import torch
+from torch import nn
+
+from steelyard.errors import CannotApply, InvalidInput
+from steelyard.passes import modules
+from steelyard.passes.bench import Bench
+from steelyard.records import Contract
+from steelyard.subject.artifact import Artifact
 
 FLAT = Contract(shape=(4,), layout="F", labels=("a", "b", "c", "d"))
 

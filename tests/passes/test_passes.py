@@ -66,6 +66,16 @@ class TestQuantizeStaticPerTensor(PassContract):
     options = (("per_channel", False),)
 
 
+class TestQuantizeStaticPercentile(PassContract):
+    name, source, gives, needs_data, loss = "quantize_static", "onnxruntime", "onnxruntime", True, 0.1
+    options = (("calibrator", "percentile"), ("symmetric", True), ("operators", "products"))
+
+
+class TestQuantizeStaticEntropy(PassContract):
+    name, source, gives, needs_data, loss = "quantize_static", "onnxruntime", "onnxruntime", True, 0.3
+    options = (("calibrator", "entropy"), ("form", "qoperator"))
+
+
 class TestQuantizeDynamic(PassContract):
     name, source, gives, loss = "quantize_dynamic", "onnxruntime", "onnxruntime", 0.02
     across_batches = 0.1  # the range of the activations is that of the whole batch
@@ -94,6 +104,96 @@ class TestNncfInt8Mixed(PassContract):
     options = (("preset", "mixed"),)
 
 
+class TestNncfInt8Careful(PassContract):
+    name, source, gives, needs_data, loss = "nncf_int8", "openvino", "openvino", True, 0.15
+    options = (("bias", "accurate"), ("calibrator", "quantile"), ("narrow", "all"), ("subset", 50))
+
+
+class Validated(PassContract):
+    """A pass that looks at validation examples as well."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def calibration(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tiny_models.write_data(tmp_path_factory.mktemp("data"), ("calibration", "validation"))
+
+
+class TestMixed(Validated):
+    name, source, gives, needs_data, loss = "mixed", "onnxruntime", "onnxruntime", True, 0.05
+    options = (("sample", 100),)
+
+
+class TestMixedOfOpenVino(Validated):
+    name, source, gives, needs_data, loss = "mixed", "openvino", "openvino", True, 0.15
+    options = (("sample", 100),)
+
+
+class TestWeightOnly(PassContract):
+    name, source, gives, loss = "weight_only", "onnxruntime", "onnxruntime", 0.02
+
+
+class TestWeightOnlyInFourBits(PassContract):
+    name, source, gives, loss = "weight_only", "onnxruntime", "onnxruntime", 0.15
+    options = (("bits", 4), ("group", 16))
+
+
+class TestWeightOnlyOfOpenVino(PassContract):
+    name, source, gives, loss = "weight_only", "openvino", "openvino", 0.02
+
+
+class TestWeightOnlyOfEager(PassContract):
+    name, source, gives, loss = "weight_only", "eager", "torch", 0.02
+
+
+class TestFp16(PassContract):
+    name, source, gives, loss = "fp16", "onnxruntime", "onnxruntime", 0.002
+
+
+class TestFp16OfOpenVino(PassContract):
+    name, source, gives, loss = "fp16", "openvino", "openvino", 0.002
+
+
+class TestFp16OfEager(PassContract):
+    name, source, gives, loss = "fp16", "eager", "torch", 0.005
+    across_batches = 0.02
+
+
+class TestFold(PassContract):
+    name, source, gives = "fold", "eager", "torch"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sources(cls, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+        made = {
+            "eager": tiny_models.eager_artifact(tmp_path_factory.mktemp("eager") / "net", normalised=True),
+            "onnxruntime": tiny_models.onnx_artifact(tmp_path_factory.mktemp("onnx") / "net"),
+        }
+        return made.__getitem__
+
+
+class TestOnnxOptimise(PassContract):
+    name, source, gives = "onnx_optimise", "onnxruntime", "onnxruntime"
+    options = (("offline", True), ("threads", 1))
+
+
+class Present(PassContract):
+    """A pass that needs what most machines lack."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _present(cls) -> None:
+        if reason := PASSES[cls.name].missing():
+            pytest.skip(reason)
+
+
+class TestTensorRt(Present):
+    name, source, gives, loss, across_batches = "tensorrt", "onnxruntime", "onnxruntime", 0.01, 0.01
+
+
+class TestTfLite(Present):
+    name, source, gives = "tflite", "eager", "tflite"
+
+
 class TestPrune(PassContract):
     name, source, gives, needs_data, loss = "prune", "eager", "torch", True, 0.3
     options = (("macs", 0.7), ("round_to", 1), ("epochs", 4), ("lr", 3e-3))
@@ -110,8 +210,9 @@ class TestFactorise(PassContract):
 
 
 def test_every_pass_is_under_the_contract() -> None:
-    tested = {cls.name for cls in PassContract.__subclasses__()}
-    assert tested == set(PASSES)
+    elsewhere = {"distill", "qat"}  # test_distill.py, test_qat.py
+    kinds = [*PassContract.__subclasses__(), *Validated.__subclasses__(), *Present.__subclasses__()]
+    assert {kind.name for kind in kinds if hasattr(kind, "name")} | elsewhere == set(PASSES)
 
 
 def test_an_unknown_technique_is_refused_by_name() -> None:
@@ -191,6 +292,21 @@ def test_compiling_without_a_compiler_is_refused(
     bench = Bench(folder=tmp_path, examples=tiny_models.examples())
     with pytest.raises(CannotApply, match=r"needs a C\+\+ compiler"):
         to_pass(Step(name="compile")).apply(sources("eager"), bench)
+
+
+def test_what_pytorch_exports_is_quantised_by_all(sources: Sources, tmp_path: Path) -> None:
+    """Its graphs differ from those written by hand: names, shapes of weights, data kept aside."""
+    data = tiny_models.write_data(tmp_path / "data", ("calibration", "validation"))
+    examples = tiny_models.examples()
+    (tmp_path / "onnx").mkdir()
+    bench = Bench(folder=tmp_path / "onnx", examples=examples, data=data)
+    exported = to_pass(Step(name="onnx")).apply(sources("eager"), bench)
+    for name in ("quantize_static", "quantize_dynamic", "mixed", "weight_only", "fp16", "onnx_optimise"):
+        (tmp_path / name).mkdir()
+        built = to_pass(Step(name=name)).apply(
+            exported.artifact, Bench(folder=tmp_path / name, examples=examples, data=data)
+        )
+        assert (built.outputs.argmax(axis=1) == exported.outputs.argmax(axis=1)).mean() > 0.9, name
 
 
 # --- calibration -------------------------------------------------------------------------------------

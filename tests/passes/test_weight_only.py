@@ -65,11 +65,12 @@ def test_each_weight_is_within_half_a_step_of_its_group(tmp_path: Path, bits: An
 def test_the_file_shrinks_to_its_bits(tmp_path: Path) -> None:
     source = products(tmp_path / "source", 512, 128)
     sizes = {}
-    for bits in (8, 4):
+    chosen: tuple[Any, ...] = (8, 4)
+    for bits in chosen:
         folder = tmp_path / str(bits)
         folder.mkdir()
         bench = Bench(folder=folder, examples=np.eye(512, dtype=np.float32)[:4])
-        WeightOnly(bits=bits).apply(source, bench)  # type: ignore[arg-type]
+        WeightOnly(bits=bits).apply(source, bench)
         sizes[bits] = (folder / "model.onnx").stat().st_size / source.path.stat().st_size
     groups = 512 / 32 * 128 * 4 / (512 * 128 * 4)  # a scale for each 32
     assert sizes[8] == pytest.approx(1 / 4 + groups, abs=0.03)

@@ -156,10 +156,8 @@ def _sensitivity(quantiser: Quantiser, judge: Judge, layer: str, until: float | 
 
 def ranked(table: Sequence[Sample | Unavailable]) -> list[str]:
     """Layers by their mean sensitivity, the highest first; what was not measured comes last."""
-    known = [row for row in table if isinstance(row, Sample)]
-    known.sort(key=lambda row: -float(row.values.mean()))
-    rest = [row for row in table if isinstance(row, Unavailable)]
-    return [str(row.conditions["layer"]) for row in (*known, *rest)]
+    means = {row.conditions["layer"]: float(row.values.mean()) for row in table if isinstance(row, Sample)}
+    return sorted((str(row.conditions["layer"]) for row in table), key=lambda layer: -means.get(layer, -1.0))
 
 
 def give_back(quantiser: Quantiser, judge: Judge, order: Sequence[str], drop: float) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def read_graph(path: Path) -> ModelProto:
     except ImportError:
         raise MissingExtra("onnx", needed_for=f"reading {path.name}") from None
     model = onnx.load(path)
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=OPSET)
+    opset = _opset(model)
     if opset < OPSET:
         try:
             model = version_converter.convert_version(model, OPSET)
@@ -37,6 +37,10 @@ def read_graph(path: Path) -> ModelProto:
             reason = str(error).splitlines()[0][:200]
             raise CannotApply(f"the graph is of opset {opset} and cannot be raised to {OPSET}: {reason}") from None
     return name_nodes(model)
+
+
+def _opset(model: ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=OPSET)
 
 
 def name_nodes(model: ModelProto) -> ModelProto:
@@ -56,7 +60,10 @@ def prepared(path: Path, folder: Path) -> Path:
 
     logging.getLogger().setLevel(logging.ERROR)
     target = folder / "prepared.onnx"
-    quant_pre_process(read_graph(path), str(target), skip_symbolic_shape=True)
+    if _opset(onnx.load(path, load_external_data=False)) < OPSET:
+        onnx.save(read_graph(path), str(target))
+        path = target
+    quant_pre_process(str(path), str(target), skip_symbolic_shape=True)
     onnx.save(name_nodes(onnx.load(target)), str(target))
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -39,15 +40,20 @@ class QuantizeDynamic:
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write the quantised ``model.onnx``."""
         try:
+            import onnx
             from onnxruntime import quantization as quant
         except ImportError:
             raise MissingExtra("onnx", needed_for="ONNX Runtime quantisation") from None
-        from steelyard.passes.onnx_graph import prepared, read_graph
+        from steelyard.passes.onnx_graph import read_graph
 
-        if not {"MatMul", "Gemm"} & {node.op_type for node in read_graph(source.path).graph.node}:
+        model = read_graph(source.path)
+        if not {"MatMul", "Gemm"} & {node.op_type for node in model.graph.node}:
             raise CannotApply("dynamic quantisation acts on matrix products, and this model has none")
-        graph, target = prepared(source.path, bench.folder), bench.folder / "model.onnx"
-        names = [node.name for node in read_graph(graph).graph.node]
+        logging.getLogger().setLevel(logging.ERROR)
+        names = [node.name for node in model.graph.node]
+        graph, target = bench.folder / "named.onnx", bench.folder / "model.onnx"
+        del model.graph.value_info[:]  # PyTorch's exporter gives weights a shape, which the quantiser transposes
+        onnx.save(model, str(graph))
         quant.quantize_dynamic(
             str(graph),
             str(target),

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -43,14 +44,14 @@ class TfLite:
     def apply(self, source: Artifact, bench: Bench) -> Built:
         """Write ``model.tflite``. Raises `CannotApply` with the converter's reason, naming the operator and its layer."""
         try:
-            import litert_torch
+            converter = import_module("litert_torch")
         except ImportError:
             raise MissingExtra("tflite", needed_for="converting to TensorFlow Lite") from None
         from steelyard.passes.modules import module_of, outputs_of
 
         module = module_of(source)
         outputs = outputs_of(module, bench.examples)
-        converted = _convert(litert_torch, module, bench)
+        converted = _convert(converter, module, bench)
         converted.export(str(bench.folder / "model.tflite"))
         options: dict[str, Scalar] = {"threads": self.threads} if self.threads else {}
         artifact = dataclasses.replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ __all__ = ["TfLiteProfiling", "TfLiteRunner", "load", "open_interpreter"]
 def open_interpreter(path: Path, threads: int = 0) -> Any:
     """An interpreter with its tensors in place; `threads` of 0 are as many as there are cores to run on."""
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        interpreters = import_module("ai_edge_litert.interpreter")
     except ImportError:
         raise MissingExtra("tflite", needed_for=f"running {path.name}") from None
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads or None)
+        interpreter = interpreters.Interpreter(model_path=str(path), num_threads=threads or None)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidInput(f"LiteRT cannot load {path}: {str(error).splitlines()[0][:300]}") from None
