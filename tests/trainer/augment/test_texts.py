@@ -17,6 +17,7 @@ from steelyard.subject.splits import Encoded
 from steelyard.trainer.augment import augmented, texts
 from steelyard.trainer.augment.translate import RoundTrip
 from steelyard.trainer.examples import Examples
+from steelyard.trainer.recipe_file import read_recipe
 
 ENGLISH = ("the movie was good and the actor was funny", "they know their big house is near the sea", "a boring plot")
 CHINESE = ("这家店的米饭非常好吃", "学生今天参加考试", "股价上涨,公司盈利")
@@ -225,3 +226,9 @@ def test_words_for_texts_are_refused_for_pictures() -> None:
     with pytest.raises(InvalidInput, match="'typo' changes texts"):
         augmented({"typo": 0.1}, data)
     assert augmented({}, data) == (data, None)
+
+
+def test_the_example_recipe_can_be_followed() -> None:
+    recipe = read_recipe(Path(__file__).parents[3] / "examples" / "reviews.yaml")
+    found = [texts.build(recipe.augment, seed=0)(BOTH, INDEX, epoch) for epoch in range(8)]
+    assert any(list(made) != list(BOTH) for made in found)
