@@ -17,7 +17,7 @@ import steelyard as package
 import tiny_models
 from steelyard.probe.host import environment
 from steelyard.subject.artifact import read_manifest
-from steelyard.verify import target
+from steelyard.verify import checkup, target
 from steelyard.verify.checkup import Checkup, check_folder
 
 MADE = ["avx2", "avx512f", "avx512_vnni", "amx_int8"]
@@ -115,20 +115,10 @@ def test_other_outputs_fail_are_measured_and_the_fallback_is_named(folder: Path)
 def test_a_fallback_that_differs_too_is_no_way_out(folder: Path) -> None:
     expect(folder, offset=1.0)
     expect(folder / "fallback", offset=1.0)
-    assert outcomes(check_folder(folder, seconds=0.05, sets=WITHOUT))["fallback"] == "failed"
-
-
-def test_without_a_fallback_none_is_spoken_of(folder: Path) -> None:
-    expect(folder, offset=1.0)
+    checks = checkup._parity(folder, None, None)
+    assert [(check.name, check.outcome) for check in checks] == [("same outputs", "failed"), ("fallback", "failed")]
     shutil.rmtree(folder / "fallback")
-    assert "fallback" not in outcomes(check_folder(folder, seconds=0.05, sets=WITHOUT))
-
-
-def test_the_exit_status_of_other_outputs_is_1(folder: Path, steelyard: Callable[..., Any]) -> None:
-    expect(folder, offset=1.0)
-    ran = steelyard("verify", folder, "--budget", "0.05s")
-    assert ran.status == 1
-    assert "✗ same outputs: outputs differ by up to 1 from those at delivery" in ran.out
+    assert [check.name for check in checkup._parity(folder, None, None)] == ["same outputs"]
 
 
 # --- loading -------------------------------------------------------------------------------------------------
@@ -185,19 +175,22 @@ def test_missing_packages_come_with_the_line_that_brings_them(folder: Path, stee
     assert detail(found, "packages") == (
         "an_engine_of_the_future not installed here: pip install an_engine_of_the_future==3.1.4"
     )
-    assert steelyard("verify", folder, "--budget", "0.05s").status == 1
+    ran = steelyard("verify", folder, "--budget", "0.05s")
+    assert ran.status == 1
+    assert "✗ packages: an_engine_of_the_future not installed here" in ran.out
 
 
-def test_other_versions_are_noted_with_both(folder: Path) -> None:
-    rewrite(folder, packages={"numpy": "1.0"})
-    found = check_folder(folder, seconds=0.05)
-    assert found.passed
-    assert detail(found, "packages") == f"numpy {np.__version__} here, 1.0 when delivered"
-
-
-def test_the_same_versions_pass(folder: Path) -> None:
-    rewrite(folder, packages={"numpy": np.__version__})
-    assert outcomes(check_folder(folder, seconds=0.05))["packages"] == "passed"
+@pytest.mark.parametrize(
+    ("then", "outcome", "words"),
+    [
+        ("1.0", "noted", f"numpy {np.__version__} here, 1.0 when delivered"),
+        (np.__version__, "passed", f"numpy {np.__version__}, as when delivered"),
+    ],
+)
+def test_versions_are_compared(folder: Path, then: str, outcome: str, words: str) -> None:
+    rewrite(folder, packages={"numpy": then})
+    (check,) = checkup._packages(read_manifest(folder))
+    assert (check.outcome, check.detail) == (outcome, words)
 
 
 # --- the difference --------------------------------------------------------------------------------------------
