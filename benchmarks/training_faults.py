@@ -246,7 +246,7 @@ FAULTS = (
     ("a rate of 0.000001", "rate-too-low", lambda _: train(mlp(512), data()[0], optimiser=sgd(1e-6), epochs=5)),
     ("one class in fifty", "imbalance", _uneven),
     ("validation seen in training", "leak", _leaking),
-    ("six examples at a high rate", "unstable-loss", lambda r: train(mlp(256), _few(r, 600), optimiser=sgd(0.03, momentum=0.9), batch=6, epochs=3)),
+    ("four examples at a high rate", "unstable-loss", lambda r: train(mlp(256), _few(r, 600), optimiser=sgd(0.025, momentum=0.9), batch=4, epochs=3)),
     ("examples in order", "unshuffled", lambda _: train(mlp(512), _sorted(), shuffle=False, epochs=5)),
     ("gradients never cleared", "gradients-kept", lambda _: train(mlp(512), data()[0], optimiser=sgd(0.001), clear=False, epochs=4)),
     ("features cut off", "layers-without-gradient", lambda _: train(Detached(), data()[0], epochs=5)),
@@ -257,7 +257,7 @@ FAULTS = (
 HEALTHY = (
     ("a wide layer, SGD", lambda _: train(mlp(2048), data()[0], batch=256)),
     ("two layers, SGD with momentum", lambda _: train(mlp(1024, 1024), data()[0], batch=256, epochs=8)),
-    ("two layers, AdamW", lambda _: train(mlp(512, 512), data()[0], optimiser=adam(), batch=256, epochs=8)),
+    ("two layers, AdamW", lambda _: train(mlp(1024, 1024), data()[0], optimiser=adam(), batch=256, epochs=8)),
     ("batch normalisation", lambda _: train(mlp(1024, 1024, norm=True), data()[0], batch=256, epochs=8)),
     ("dropout of a fifth", lambda _: train(mlp(1024, 1024, dropout=0.2), data()[0], batch=256)),
     ("tanh", lambda _: train(mlp(1024, 1024, act=nn.Tanh), data()[0], batch=256, epochs=8)),

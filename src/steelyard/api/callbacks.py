@@ -91,7 +91,7 @@ class _Lightning:
         self._name, self._words = name, words
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        optimiser = next(iter(trainer.optimizers), None)
+        optimiser: Any = next(iter(trainer.optimizers), None)
         self.run = Training(self._name, model=pl_module, optimiser=optimiser, **self._words)
         self.run.__enter__()
         self._optimiser, self._stepped = optimiser, False

@@ -108,7 +108,7 @@ def backward_told(begins: Callable[[torch.Tensor], None], ends: Callable[[], Non
     def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         begins(tensor)
         try:
-            plain(tensor, *args, **kwargs)
+            plain(tensor, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
             ends()
 
@@ -146,7 +146,8 @@ class _Plain:
         self._loader, self._kind = loader, kind
 
     def __iter__(self) -> Iterator[Any]:
-        found: Iterator[Any] = self._kind.__iter__(self._loader)  # type: ignore[misc]
+        kind: Any = self._kind
+        found: Iterator[Any] = kind.__iter__(self._loader)
         return found
 
     def __getattr__(self, name: str) -> Any:

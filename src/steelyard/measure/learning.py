@@ -98,7 +98,7 @@ class SavedTensors(saved_tensors_hooks):
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         for plain in _plain([tensor]):
             storage = plain.untyped_storage()
-            reference = StorageWeakRef(storage)
+            reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
             if reference.cdata not in self._known:
                 self._seen[reference.cdata] = (reference, storage.nbytes())
         return tensor.detach()  # the tensor itself would hold its own graph
@@ -106,7 +106,8 @@ class SavedTensors(saved_tensors_hooks):
     @property
     def kept_bytes(self) -> int:
         """Of what was saved, what is still alive: asked at the end of the forward pass, what backward will find."""
-        return sum(size for reference, size in self._seen.values() if not reference.expired())
+        alive = [size for reference, size in self._seen.values() if not reference.expired()]  # type: ignore[no-untyped-call]
+        return sum(alive)
 
 
 def roles(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, int]:
@@ -149,7 +150,7 @@ def kept_gradient(weight: torch.Tensor, tell: Callable[[bool], None]) -> None:
         handle.remove()
         tell(weight.grad is not None and bool(_values(weight.grad).any()))
 
-    handle = weight.register_hook(look)
+    handle = weight.register_hook(look)  # type: ignore[no-untyped-call]
 
 
 class Rectified(TorchFunctionMode):
@@ -165,7 +166,7 @@ class Rectified(TorchFunctionMode):
 
     def __enter__(self) -> Rectified:
         self._at = 0
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -190,11 +191,11 @@ class Rectified(TorchFunctionMode):
         return shares
 
 
-class Operators(TorchDispatchMode):
+class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operators that are dispatched while this is entered."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

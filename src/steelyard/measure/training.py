@@ -219,6 +219,6 @@ def _cuda_peak() -> Iterator[Reading]:
     with suppress(ImportError):
         import torch
 
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             peak = float(torch.cuda.max_memory_allocated())
             yield Sample(quantity="cuda_peak_bytes", unit="byte", values=np.array([peak]))

@@ -26,7 +26,7 @@ def kaplan_meier(times: Floats, reached: NDArray[np.bool_]) -> tuple[Floats, Flo
     ([3.0, 5.0, 8.0], [0.75, 0.5, 0.0])
     """
     at, events, at_risk = _table(times, reached)
-    return at, np.cumprod(1 - events / at_risk)
+    return at, np.asarray(np.cumprod(1 - events / at_risk), dtype=np.float64)
 
 
 def restricted_mean(

@@ -34,7 +34,7 @@ class Cached(Dataset[Any]):
         self._single = not isinstance(first, list | tuple)
         parts = [_tensor(part) for part in ([first] if self._single else first)]
         self._rooms = [self._room(part, None if folder is None else Path(folder), i) for i, part in enumerate(parts)]
-        self._filled = torch.zeros(self._count, dtype=torch.bool).share_memory_()
+        self._filled = _shared(torch.zeros(self._count, dtype=torch.bool))
 
     def __len__(self) -> int:
         return self._count
@@ -60,13 +60,19 @@ class Cached(Dataset[Any]):
     def _room(self, part: torch.Tensor, folder: Path | None, number: int) -> torch.Tensor:
         shape = (self._count, *part.shape)
         if folder is None:
-            return torch.empty(shape, dtype=part.dtype).share_memory_()
+            return _shared(torch.empty(shape, dtype=part.dtype))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"examples-{number}.bin"
         try:
             return torch.from_file(str(path), shared=True, size=int(np.prod(shape)), dtype=part.dtype).reshape(shape)
         except RuntimeError as error:
             raise InvalidInput(f"cannot map {path}: {' '.join(str(error).split())[:120]}") from None
+
+
+def _shared(tensor: torch.Tensor) -> torch.Tensor:
+    """In memory that loader processes share."""
+    tensor.share_memory_()  # type: ignore[no-untyped-call]
+    return tensor
 
 
 def _tensor(part: Any) -> torch.Tensor:

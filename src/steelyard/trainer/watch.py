@@ -256,7 +256,7 @@ class DeviceTimes:
         import torch
 
         def event() -> Any:
-            made = torch.cuda.Event(enable_timing=True)
+            made = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             made.record()
             return made
 

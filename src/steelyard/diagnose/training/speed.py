@@ -15,7 +15,7 @@ from steelyard.stats.roofline import SMALL_CALL
 
 __all__ = ["SPEED", "LoaderAdvice", "loader_advice"]
 
-WAITING = 0.15  # of the step: above it the loader is worth a look
+WAITING = 0.2  # of the step: above it the loader is worth a look
 TALKING = 0.3  # of the step in communication
 STEPPING = 0.3  # of the step in the optimiser
 JUDGING = 0.5  # time between epochs, by that of their steps
