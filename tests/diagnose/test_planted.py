@@ -14,7 +14,7 @@ import pytest
 from steelyard.diagnose import diagnose
 from steelyard.diagnose.condition import conditions, disputed
 from steelyard.errors import InvalidInput
-from steelyard.measure.health import batch_gap, dead_share, rank_share
+from steelyard.measure.health import answering, batch_gap, rank_share
 from steelyard.pipeline import baseline as preflight
 from steelyard.pipeline.foresee import forewarnings
 from steelyard.pipeline.prepare import Prepared
@@ -216,7 +216,7 @@ def low_rank() -> Sample:
 def dead() -> Sample:
     outputs = np.maximum(np.random.default_rng(0).standard_normal((32, 8, 5, 5)), 0)
     outputs[:, :3] = 0
-    return sample("dead_units_share", dead_share(outputs), layer="relu1")
+    return sample("dead_units_share", 1 - answering(outputs).mean(), layer="relu1")
 
 
 SITUATIONS: dict[str, tuple[Callable[[], list[str]], str]] = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from steelyard.measure.health import batch_gap, dead_share, health, rank_share
+from steelyard.measure.health import answering, batch_gap, health, rank_share
 from steelyard.subject.engines import load_runner
 
 DEAD = 3
@@ -106,5 +106,6 @@ class _Runner:
 def test_channels_are_the_second_axis_or_the_last_of_three() -> None:
     outputs = np.ones((4, 6, 5))
     outputs[..., :2] = 0
-    assert dead_share(outputs) == pytest.approx(2 / 5)
-    assert dead_share(np.array([[0.0, 1.0], [0.0, 0.0]])) == 0.5
+    assert answering(outputs).tolist() == [False, False, True, True, True]
+    assert answering(np.array([[0.0, 1.0], [0.0, 0.0]])).tolist() == [False, True]
+    assert answering(np.maximum(outputs[:, None] - 1, 0)).tolist() == [False]

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from steelyard.records import Sample
 from steelyard.subject.artifact import Artifact
 
-__all__ = ["batch_gap", "health", "rank_share"]
+__all__ = ["answering", "batch_gap", "health", "rank_share"]
 
-LARGEST = 200  # weight matrices that are looked at, the largest first
+LARGEST = 64  # weight matrices that are looked at, the largest first
 SIDE = 512  # rows and columns of a matrix that are looked at
 LEAST = 16  # a matrix with a shorter side has no rank to spare
 ENERGY = 0.99  # of the sum of squares, that the counted singular values hold
 _TOGETHER = 8
+_AT_ONCE = 2  # examples whose inner outputs are held at a time: a net may need gigabytes for many
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -106,8 +107,10 @@ def _dead(artifact: Artifact, runner: Any, inputs: NDArray[Any]) -> list[tuple[s
 
     from steelyard.measure.learning import Rectified
 
-    with torch.enable_grad(), Rectified() as seen:  # which looks at what a training would learn from
-        runner.module(torch.from_numpy(inputs))
+    seen = Rectified()
+    for some in _few(inputs):
+        with torch.enable_grad(), seen:  # which looks at what a training would learn from
+            runner.module(torch.from_numpy(some))
     return [(f"rectifier {i}", float(share)) for i, share in enumerate(seen.dead_shares(), 1)]
 
 
@@ -124,19 +127,31 @@ def _dead_in_onnx(artifact: Artifact, inputs: NDArray[Any]) -> list[tuple[str, f
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]
     fixed = wanted.shape[0] if isinstance(wanted.shape[0], int) else None
-    fed = inputs if fixed is None else np.resize(inputs, (fixed, *inputs.shape[1:]))
-    outputs = session.run(names, {wanted.name: fed})
-    return [(name, dead_share(out)) for name, out in zip(names, outputs, strict=True) if out.ndim > 1]
+    alive: dict[str, NDArray[np.bool_]] = {}
+    for some in _few(inputs):
+        fed = some if fixed is None else np.resize(some, (fixed, *some.shape[1:]))
+        for name, out in zip(names, session.run(names, {wanted.name: fed}), strict=True):
+            if out.ndim > 1:
+                alive[name] = answering(out) | alive.get(name, np.False_)
+    return [(name, 1 - float(channels.mean())) for name, channels in alive.items()]
 
 
 _MOST = 1 << 28  # bytes of a model that is opened a second time
 
 
-def dead_share(outputs: NDArray[Any]) -> float:
-    """Share of the channels that are zero everywhere; a channel is the second axis, or the last of three."""
+def _few(inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(inputs), _AT_ONCE):
+        yield np.ascontiguousarray(inputs[start : start + _AT_ONCE])
+
+
+def answering(outputs: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which channels of a rectifier's outputs give anything; a channel is the second axis, or the last of three.
+
+    >>> answering(np.array([[0.0, 1.0], [0.0, 0.0]]))
+    array([False,  True])
+    """
     channel = outputs.ndim - 1 if outputs.ndim == 3 else 1
-    alive = outputs.max(axis=tuple(axis for axis in range(outputs.ndim) if axis != channel)) > 0
-    return 1 - float(alive.mean())
+    return np.asarray(outputs.max(axis=tuple(axis for axis in range(outputs.ndim) if axis != channel)) > 0)
 
 
 def _share(quantity: str, value: float, **conditions: str | int) -> Sample:
