@@ -179,7 +179,7 @@ def test_training_wins_back_what_rounding_takes(uneven: Artifact, calibration: P
     error = [np.square(built.outputs - expected).mean() for built in made]
     right = [(built.outputs.argmax(axis=1) == expected.argmax(axis=1)).mean() for built in made]
     assert error[1] < 0.5 * error[0]
-    assert right[0] < right[1] > 0.9
+    assert right[1] > right[0] + 0.3
     assert (made[1].artifact.folder / "trainable" / "history-0.json").is_file()
 
 

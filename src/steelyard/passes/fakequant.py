@@ -76,12 +76,16 @@ class Settled(nn.Module):
         """The values on the grid."""
         if self.grid != (self.low, self.high):
             values = self._clamped(values)
-        known = torch.ops.quantized_decomposed
+        known: Any = torch.ops.quantized_decomposed  # both converters know these, and not PyTorch's fake quantisation
+        how: tuple[Any, ...] = (self.low, self.high, self.dtype)
+        outputs: torch.Tensor
         if self.single is not None:
-            how: tuple[Any, ...] = (*self.single, self.low, self.high, self.dtype)
-            return known.dequantize_per_tensor(known.quantize_per_tensor(values, *how), *how)
-        how = (self.step, self.zero, self.axis, self.low, self.high, self.dtype)
-        return known.dequantize_per_channel(known.quantize_per_channel(values, *how), *how)
+            how = (*self.single, *how)
+            outputs = known.dequantize_per_tensor(known.quantize_per_tensor(values, *how), *how)
+        else:
+            how = (self.step, self.zero, self.axis, *how)
+            outputs = known.dequantize_per_channel(known.quantize_per_channel(values, *how), *how)
+        return outputs
 
     def _clamped(self, values: torch.Tensor) -> torch.Tensor:
         shape = [-1 if axis == self.axis else 1 for axis in range(values.ndim)]
@@ -133,7 +137,7 @@ def folded(module: nn.Module, inputs: torch.Tensor) -> int:
     """
     pairs = _followed(module, inputs)
     before = _run(module, inputs)
-    kept = {name: module.get_submodule(name) for pair in pairs.items() for name in pair}
+    kept: dict[str, Any] = {name: module.get_submodule(name) for pair in pairs.items() for name in pair}
     for norm, convolution in pairs.items():
         put(module, convolution, fuse_conv_bn_eval(kept[convolution], kept[norm]))
         put(module, norm, nn.Identity())
@@ -243,4 +247,4 @@ def _rounds_weights(name: str, quantiser: Any) -> bool:
     from nncf.torch.function_hook.hook_storage import decode_hook_name
 
     kind, _, port = decode_hook_name(name)
-    return kind == "pre_hooks" and port > 0 and quantiser.per_channel
+    return bool(kind == "pre_hooks" and port > 0 and quantiser.per_channel)

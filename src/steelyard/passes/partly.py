@@ -43,7 +43,7 @@ def head_of(module: nn.Module, classes: int) -> str:
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
-    found = [name for name, width in widths.items() if width == classes]
+    found: list[str] = [name for name, width in widths.items() if width == classes]
     if not found:
         raise CannotApply(f"no linear layer or convolution gives {classes} outputs: there is no head to train alone")
     return found[-1]
