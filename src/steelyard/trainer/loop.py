@@ -276,15 +276,16 @@ class _Training:
         try:
             with nullcontext() if last else holding(self._prepared), idle(not share):
                 with self._watch.phase("forward"):
-                    loss = self._objective(self._prepared, batch) * share
-                    value = float(loss.detach())
-                if self._ranks.count > 1:
+                    count = self._ranks.count  # of whose gradients the mean is taken
+                    loss = self._objective(self._prepared, batch) * (share * count)
+                    value = float(loss.detach()) / count
+                if count > 1:
                     with self._watch.phase("communication"):
                         value = self._ranks.totals([value])[0]
                 if not math.isfinite(value):
                     raise NotFinite(value, batch)
                 with self._watch.phase("backward"):
-                    self._accelerator.backward(loss * self._ranks.count)  # of whose gradients the mean is taken
+                    self._accelerator.backward(loss)
         except ValueError as error:
             if _LONE not in str(error):
                 raise
