@@ -51,6 +51,7 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = "model.safetensors"
 _MOST_TRAIN = 5_000  # training examples that the gap is measured on
 _BATCH = 256
+_CHECKED = 200  # augmented examples of each word that the net is asked about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,7 +383,8 @@ def _augmented(job: TrainingJob, prepared: _Prepared, progress: Progress) -> dic
     plain = Examples.of(prepared.splits.train, prepared.contract)
     _, change = training_examples(job, prepared)
     try:
-        checks = check_labels(job.recipe.augment, plain, model_checker(prepared.model), seed=job.recipe.seed)
+        asked = model_checker(prepared.model)
+        checks = check_labels(job.recipe.augment, plain, asked, count=_CHECKED, seed=job.recipe.seed)
         return {"sheet": () if change is None else sheet(plain, change), "label_checks": checks}
     except Exception as error:  # an example that cannot be read, say: no reason to lose the training
         return {"warnings": (f"augmented examples were not looked at: {' '.join(str(error).split())[:200]}",)}
