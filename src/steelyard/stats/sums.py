@@ -277,7 +277,7 @@ def _weighted(rows: Floats, slope: Floats) -> tuple[Floats, float]:
             part = rows[some, column] * slope[column]
             effects[some] += part
             sizes += np.abs(part)
-        squares += float(sizes @ sizes)
+        squares += float(np.einsum("i,i->", sizes, sizes))  # without BLAS, whose threads would spin
     return effects, _RESIDUE * math.sqrt(squares)
 
 
