@@ -38,6 +38,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     assert together.lines(one.run) == ()
     [said] = together.lines(two.run)
     assert said.startswith("2 processes: each sends")
+    assert any(words.startswith("times, memory and energy are those of the first process") for words in two.run.said)
     assert {log.name for log in (two.folder / "ranks").iterdir()} == {"rank0.log", "rank1.log"}
     assert [check.word for check in two.run.label_checks] == ["rotation"]
     assert len(two.run.sheet) == 8

@@ -322,7 +322,7 @@ def _trained(
     told: tuple[str, ...] = ()
     if job.processes > 1:
         history, watched = fitted_together(job, recipe, prepared.model, progress)
-        told = ("times, memory and energy are those of the first process; each prints to the folder ranks")
+        told = ("times, memory and energy are those of the first process; each prints to the folder ranks",)
     else:
         history, watched = fitted(job, recipe, subject, prepared, checkpoints, progress)
         save_weights(prepared.model, job.out / WEIGHTS)

@@ -46,9 +46,7 @@ def lines(run: TrainingRun) -> tuple[str, ...]:
     said = []
     if sent is not None and share is not None:
         size, part = numbers.size(float(np.median(sent.values))), numbers.quantity(share, "fraction")
-        said.append(
-            f"{_processes(run)} processes: each sends {size} of gradients a step, {part} of the time; times, memory and energy are the first one's"
-        )
+        said.append(f"{_processes(run)} processes: each sends {size} of gradients a step, {part} of the time")
     fast, efficient = speedup(run), efficiency(run)
     if isinstance(fast, Estimate) and isinstance(efficient, Estimate):
         times = numbers.interval(fast.value, fast.low, fast.high, fast.unit)
