@@ -63,6 +63,9 @@ def test_it_is_the_same_function_with_no_normalisation_left(layers: list[Any], s
     assert (len(done), left, norms(program)) == (1, [], 0)
     np.testing.assert_allclose(outputs_of(program, inputs), outputs_of(module, inputs), atol=1e-5)
     assert done[0].endswith("0"), "the layer is named"
+    held = sum(p.numel() for p in (*program.parameters(), *program.buffers()))
+    first = layers[0]
+    assert held == first.weight.numel() + layers[1].num_features, "weights, a bias, and nothing that was folded"
 
 
 def test_the_weights_are_those_of_pytorchs_own_fusion() -> None:

@@ -63,6 +63,7 @@ def fold(module: fx.GraphModule) -> tuple[list[str], list[str]]:
         else:
             done.append(_merge(module, norm, len(done)))
     module.graph.eliminate_dead_code()
+    _drop_unused(module)
     module.graph.lint()
     module.recompile()
     return done, left
@@ -114,6 +115,16 @@ def _merge(module: fx.GraphModule, norm: fx.Node, count: int) -> str:
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
     return _layer(layer)
+
+
+def _drop_unused(module: fx.GraphModule) -> None:
+    """Take out the weights that nothing reads any more: the file would keep them."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    weights = module.named_parameters(remove_duplicate=False)
+    statistics = module.named_buffers(remove_duplicate=False)
+    for name in [name for name, _ in (*weights, *statistics) if name not in used]:
+        parent, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(parent), leaf)
 
 
 def _value(module: fx.GraphModule, node: Any) -> Any:
