@@ -14,7 +14,7 @@ import pytest
 
 from steelyard.errors import WorkerFailed
 from steelyard.measure.turns import ArmFailed, TurnSettings
-from steelyard.pipeline import explore, optimize, prove
+from steelyard.pipeline import explore, objective, optimize, prove
 from steelyard.pipeline.job import silent
 from steelyard.pipeline.optimize import _stands
 from steelyard.records import Comparison, Measurement, Plan, Sample, Step, Trial, Verdict, Verification
@@ -156,17 +156,17 @@ def test_the_fastest_that_promise_come_first(finished: Any) -> None:
     records = finished.result.records
     trials = _rivals(records, {"slow": 0.9, "quick": 0.2, "middling": 0.5, "unweighed": 0.1})
     trials[3] = dataclasses.replace(trials[3], after=None)
-    found = prove.promising(records.baseline, trials, records.run.requirements)
+    found = objective.promising(records.baseline, trials, records.run.requirements)
     assert _names(found) == ["quick", "middling", "slow"]
-    assert _names(explore._fastest(trials[:3])) == ["quick", "middling"]
 
 
 def test_a_candidate_contends_unless_it_is_clearly_slower_than_the_last_finalist(finished: Any) -> None:
+    goal = objective.goal_of(finished.result.records)
     best = _rivals(finished.result.records, {"first": 0.2, "second": 0.4})
-    near, far = (t.comparison for t in _rivals(finished.result.records, {"near": 0.45, "far": 0.6}))
-    assert explore._contends(best)(near)
-    assert not explore._contends(best)(far)
-    assert explore._contends(best[:1])(far)  # there is room for a second
+    near, far = _rivals(finished.result.records, {"near": 0.45, "far": 0.6})
+    assert explore._contends(goal, best)(near.after, near.comparison)
+    assert not explore._contends(goal, best)(far.after, far.comparison)
+    assert explore._contends(goal, best[:1])(far.after, far.comparison)  # there is room for a second
 
 
 def _untied(

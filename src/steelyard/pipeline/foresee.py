@@ -67,8 +67,8 @@ def forewarnings(baseline: Measurement, run: Run, predictions: Sequence[Predicti
         needed = _needed_gain(baseline, requirement)
         if needed is not None and run.minimise in ("latency", "energy") and needed > ceiling:
             claim = (
-                f"{requirement.text} asks for {needed:.3g} times the baseline's speed, and the highest ceiling of any plan is "
-                f"{ceiling:.3g}: expect a frontier and no winner"
+                f"{requirement.text} asks for {numbers.significant(needed)} times the baseline's speed, and the highest ceiling of any plan is "
+                f"{numbers.significant(ceiling)}: expect a frontier and no winner"
             )
             yield Finding(name="out of reach", claim=claim, evidence={"needed_gain": needed, "ceiling": ceiling})
     quickest_s = 60 * min(p.minutes for p in hopeful)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steelyard.records import RunRecords
 from steelyard.report import drawing, theme
@@ -30,14 +30,11 @@ def frontier(records: RunRecords, axes: Sequence[str] = ("latency", "size")) -> 
     if len(found) < 2:  # the baseline alone
         return None
     rows = [_row(c, names) for c in found]
-    x, y = (
-        field(f"{at}:Q", title=_title(name), scale=alt.Scale(zero=True, nice=True))
-        for field, at, name in zip((alt.X, alt.Y), ("x", "y"), names, strict=True)
-    )
+    scale = alt.Scale(zero=True, nice=True)
     base = alt.Chart(drawing.data(rows)).encode(
-        x=x,
-        y=y,
-        color=drawing.colour("standing", _STANDINGS, [r["standing"] for r in rows]),
+        x=alt.X("x:Q", title=_title(names[0]), scale=scale),
+        y=alt.Y("y:Q", title=_title(names[1]), scale=scale),
+        color=drawing.colour("standing", _STANDINGS, [c.standing for c in found]),
         tooltip=drawing.tips(plan="plan", stands="standing", **{name: f"shown_{name}" for name in names}),
     )
     best = drawing.data([r for r in rows if r["front"]])
@@ -56,8 +53,8 @@ def _title(name: str) -> str:
     return f"{AXES[name].title}{', MB' if AXES[name].unit == 'byte' else ''}"
 
 
-def _row(candidate: Candidate, names: Sequence[str]) -> dict[str, object]:
-    row: dict[str, object] = {
+def _row(candidate: Candidate, names: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "plan": str(candidate.plan),
         "standing": candidate.standing,
         "front": candidate.on_front,

@@ -25,7 +25,7 @@ from steelyard.search.space import Space, coordinates, walk
 __all__ = ["Neighbours", "Tuner", "proposer_for", "without_optuna"]
 
 FIRST = 4  # trials before the sampler looks at what they gave
-_DRAWS = 16  # for each set of proposals: the surer the sampler, the more often it draws the same
+_DRAWS = 8  # for each set of proposals: the surer the sampler, the more often it draws the same
 _CHAINS, _JUMPS = 8, 8  # chains whose best plan is changed, and how often all its options are drawn
 _REFUSED = Obtained(gain=1.0, missed=(1.0,))  # could not be built or run
 
