@@ -136,12 +136,12 @@ class _Changed:
             pictures = geometry.resampled(pictures, maps, self._words.fill, self._words.interpolation)
         if self._words.coloured:
             pictures = _coloured(self._words, u, pictures)
-        inputs = _normalised(pictures, self._contract)
+        made = torch.empty_like(batch.inputs)  # laid out in memory as what came
+        upright = _upright(made, self._contract.layout)
+        _normalise(pictures, self._contract, upright)
         if self._words.erase:
             box = _box(u, (pictures.shape[2], pictures.shape[3])) & (u["erased"] < self._words.erase)[:, None, None]
-            inputs = inputs.masked_fill(torch.from_numpy(box[:, None]).to(inputs.device), 0.0)
-        made = torch.empty_like(batch.inputs)  # laid out in memory as what came
-        _upright(made, self._contract.layout).copy_(inputs)
+            upright.masked_fill_(torch.from_numpy(box[:, None]).to(made.device), 0.0)
         return replace(batch, inputs=made)
 
 
@@ -177,7 +177,7 @@ def _coloured(words: Pictures, u: Mapping[str, Floats], pictures: torch.Tensor) 
             ("saturation", words.saturation),
         )
     )
-    pictures = (pictures * light).clamp(0, 1)
+    pictures = (pictures * light).clamp_(0, 1)
     pictures = _blended(pictures, _grey(pictures).mean(dim=(1, 2, 3), keepdim=True), contrast)
     if pictures.shape[1] == 1:
         return pictures
@@ -194,14 +194,15 @@ def _hued(pictures: torch.Tensor, turns: Floats) -> torch.Tensor:
 
 
 def _blended(pictures: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    return (share * pictures + (1 - share) * other).clamp(0, 1)
+    return torch.lerp(other, pictures, share).clamp_(0, 1)
 
 
 def _grey(pictures: torch.Tensor) -> torch.Tensor:
     """Luminance ``(n, 1, H, W)``, by ITU-R BT.601's weights as torchvision rounds them."""
     if pictures.shape[1] == 1:
         return pictures
-    return (pictures * pictures.new_tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+    red, green, blue = pictures.unbind(1)
+    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
 
 def _box(u: Mapping[str, Floats], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -244,12 +245,14 @@ def _upright(inputs: torch.Tensor, layout: str) -> torch.Tensor:
 def _pixels(inputs: torch.Tensor, contract: Contract) -> torch.Tensor:
     """Inputs as pixels ``(n, C, H, W)`` from 0 to 1: pictures of 8 bits, before the contract's scale, mean and std."""
     mean, std = _channels(contract, inputs.device)
-    return (_upright(inputs, contract.layout).float() * std + mean) / (255 * contract.scale)
+    white = 255 * contract.scale
+    return torch.addcmul(mean / white, _upright(inputs, contract.layout).float(), std / white)
 
 
-def _normalised(pictures: torch.Tensor, contract: Contract) -> torch.Tensor:
+def _normalise(pictures: torch.Tensor, contract: Contract, out: torch.Tensor) -> None:
+    """Write pixels as inputs."""
     mean, std = _channels(contract, pictures.device)
-    return (pictures * (255 * contract.scale) - mean) / std
+    torch.addcmul(-mean / std, pictures, 255 * contract.scale / std, out=out)
 
 
 def _channels(contract: Contract, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
