@@ -23,7 +23,6 @@ from steelyard.errors import InvalidInput
 from steelyard.stats.proportion import wilson
 from steelyard.store import read_training
 from steelyard.subject.safe import read_weights
-from steelyard.trainer.recipe_file import READY
 
 MODEL = """
 from torch import nn
@@ -177,20 +176,6 @@ def test_what_it_prints(trained: Trained, model: Path, steelyard: Callable[..., 
     assert document["recipe"]["batch"] == 64
     assert Path(document["weights"]).is_file()
     assert steelyard(*words, "--quiet").out == ""
-
-
-@pytest.mark.parametrize("recipe", [name for name in READY if name not in ("low-memory", "fast-gpu")])
-def test_a_ready_recipe_trains(recipe: str, model: Path, tmp_path: Path) -> None:
-    result = run(model, "steps=2", recipe=recipe, out=tmp_path / "t")
-    assert result.passed
-    assert len(result.run.loss) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["low-memory", "fast-gpu"])
-def test_those_that_need_a_compiler_train_too(recipe: str, model: Path, tmp_path: Path) -> None:
-    result = run(model, "steps=2", "checkpointing=[0]", recipe=recipe, out=tmp_path / "t")
-    assert len(result.run.loss) == 2
 
 
 @pytest.mark.slow

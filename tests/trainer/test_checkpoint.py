@@ -147,6 +147,7 @@ def test_a_full_disk_keeps_the_last_good_one_and_the_training_goes_on(
     assert read_checkpoint(tmp_path / "step-000000002.ckpt")["place"][1] == 2
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_met_as_a_full_disk_is(tmp_path: Path) -> None:
     """The kernel's own refusal, in a child: RLIMIT_FSIZE."""
     program = """

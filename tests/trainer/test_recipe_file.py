@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from small_training import net, some
 from steelyard.errors import InvalidInput
+from steelyard.trainer.augment import augmented
+from steelyard.trainer.loop import fit
 from steelyard.trainer.recipe import Recipe
 from steelyard.trainer.recipe_file import READY, read_recipe, recipe_yaml
 
@@ -18,6 +22,26 @@ def test_a_ready_recipe_is_read_and_written_back(name: str, tmp_path: Path) -> N
     recipe = read_recipe(name)
     (tmp_path / "r.yaml").write_text(recipe_yaml(recipe))
     assert read_recipe(tmp_path / "r.yaml") == recipe
+
+
+def _trained(name: str, *changes: str) -> int:
+    """Steps that a ready recipe trains, of two."""
+    recipe = read_recipe(name, ["steps=2", "batch=32", *changes])
+    examples, augment = augmented(recipe.augment, some(64), seed=0)
+    history = fit(net(norm=True), examples, recipe, augment=augment)
+    assert np.isfinite(history.loss).all()
+    return len(history)
+
+
+@pytest.mark.parametrize("name", [name for name in READY if name not in ("low-memory", "fast-gpu")])
+def test_a_ready_recipe_trains(name: str) -> None:
+    assert _trained(name) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "change"), [("low-memory", "checkpointing=[0]"), ("fast-gpu", "lr=0.1")])
+def test_those_that_need_a_compiler_train_too(name: str, change: str) -> None:
+    assert _trained(name, change) == 2
 
 
 def test_the_ready_recipes_are_the_files_that_are_there() -> None:

@@ -295,13 +295,17 @@ class _Training:
         return value
 
     def _descend(self) -> None:
+        scaler, inner = self._accelerator.scaler, self._optimiser.optimizer
         if self._recipe.l1:
-            scaler = self._accelerator.scaler
             add_l1(self._learned, self._recipe.l1 * (1.0 if scaler is None else float(scaler.get_scale())))
         if self._recipe.clip_norm is not None:
             self._accelerator.clip_grad_norm_(self._learned, self._recipe.clip_norm)
-        self._optimiser.step()
-        self._optimiser.zero_grad()
+        if scaler is None:  # not through Accelerate's optimiser, which looks for packages at every step
+            inner.step()
+        else:
+            scaler.step(inner)
+            scaler.update()
+        inner.zero_grad()
         if self._average is not None and self._recipe.ema is not None:
             self._average.update_parameters(self._model)
 

@@ -24,6 +24,7 @@ _WORDS = {  # pydantic's in the user's
     "a valid integer": "a whole number",
     "a valid boolean": "true or false",
     "a valid dictionary": "words with values, such as {rotation: 20}",
+    "a valid string": "names of layers, such as [layer1, layer2]",
     "a valid tuple": "a list, such as [a, b]",
 }
 
@@ -127,7 +128,7 @@ def _typed(name: str, value: Any, kind: Any, where: str) -> Any:
     try:
         if isinstance(value, bool) and kind is not bool:
             raise InvalidInput(f"{where}: {name} must be no yes or no; got {value}")
-        return TypeAdapter(kind).validate_python(value)
+        return TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)  # layers are named 0, 1
     except ValidationError as error:
         needed = (_needed(e["type"], e["msg"]) for e in error.errors())
         words = " or ".join(dict.fromkeys(needed))

@@ -117,7 +117,8 @@ def _run(block: nn.Module, forward: Callable[..., Any], inputs: tuple[Any, ...],
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         return nullcontext(), _still(norms)
 
-    return checkpoint(forward, block, *inputs, use_reentrant=False, context_fn=contexts, **named)
+    more: dict[str, Any] = {"context_fn": contexts} if norms else {}  # a compiled net knows no contexts here
+    return checkpoint(forward, block, *inputs, use_reentrant=False, **more, **named)
 
 
 @contextmanager
