@@ -28,7 +28,7 @@ NOTHING = "none"
 MOST_TRAINED = 2  # each takes minutes, and a third finds little that two have left
 _PLAIN = frozenset({"export"})  # the way to deploy a baseline, and no technique
 _PLACES = tuple(sorted(set(KINDS.values())))
-_WORDS = {place: kind for kind, place in reversed(KINDS.items())} | {KINDS["int8"]: "numbers"}
+_WORDS = {place: kind for kind, place in reversed(tuple(KINDS.items()))} | {KINDS["int8"]: "numbers"}
 
 Choose = Callable[[str, tuple[Scalar, ...]], Scalar]
 """Given the name of a choice and the values it has, one of the values."""
