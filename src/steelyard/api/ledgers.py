@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from steelyard.api.pages import ledger_page
 from steelyard.api.words import parse_budget, run_folder, spec_of
 from steelyard.errors import InvalidInput
 from steelyard.measure.process import Limits
@@ -90,23 +91,8 @@ def ledger(
     )
     found = run(job, progress)
     assert found.end is not None
-    page(folder)
+    ledger_page(folder)
     return Ledgered(folder=folder, asked=found.ledger, end=found.end)
-
-
-def page(folder: Path) -> Path:
-    """Write the page of a ledger's folder again, from its records."""
-    from steelyard.pipeline.ledger.ledger import evidence_of
-    from steelyard.pipeline.render import write_page
-    from steelyard.report.ledger_page import render_ledger
-    from steelyard.store import read_ledger
-
-    found = read_ledger(folder)
-    if found.end is None:
-        raise InvalidInput(f"{folder} holds a ledger that has not ended: run the same `steelyard ledger` again")
-    evidence = evidence_of(found, folder)
-    refused = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in evidence.refused.items()]
-    return write_page(folder / "report.html", render_ledger(found.ledger, evidence.trained, found.end, refused))
 
 
 def _target(words: str) -> float:

@@ -9,11 +9,12 @@ from steelyard.api.results import Compared, Drawn, Evaluated, Result
 from steelyard.api.training import Trained
 from steelyard.errors import InvalidInput
 from steelyard.records import Compared as ComparedRecord
-from steelyard.records import Evaluation, GateReport, RateSearch, Suite, TrainingRun, Watched
+from steelyard.records import Evaluation, GateReport, Ledger, RateSearch, Suite, TrainingRun, Watched
 
 __all__ = [
     "compared_page",
     "gate_page",
+    "ledger_page",
     "page_of_its_own",
     "render_report",
     "save_figures",
@@ -34,7 +35,7 @@ def render_report(folder: str | Path) -> Result | Evaluated | Compared | Trained
 
     path = Path(folder)
     kind = kind_of(path)
-    drawn = {GateReport: gate_page, Suite: suite_page, Watched: watched_page}
+    drawn = {GateReport: gate_page, Ledger: ledger_page, Suite: suite_page, Watched: watched_page}
     if kind in drawn:
         return drawn[kind](path)
     if kind is ComparedRecord:
@@ -129,6 +130,22 @@ def gate_page(folder: Path) -> Drawn:
     reports = read_gates(folder)
     page = write_page(folder / "gate.html", render_gate(reports))
     return Drawn(report=page, charts={name: draw(reports[-1]) for name, draw in CHARTS.items()})
+
+
+def ledger_page(folder: Path) -> Drawn:
+    """A training ledger that has ended."""
+    from steelyard.pipeline.ledger.ledger import evidence_of
+    from steelyard.pipeline.render import write_page
+    from steelyard.report.ledger_page import ledger_charts, render_ledger
+    from steelyard.store import read_ledger
+
+    found = read_ledger(folder)
+    if found.end is None:
+        raise InvalidInput(f"{folder} holds a ledger that has not ended: run the same `steelyard ledger` again")
+    evidence = evidence_of(found, folder)
+    refused = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in evidence.refused.items()]
+    page = write_page(folder / "report.html", render_ledger(found.ledger, evidence.trained, found.end, refused))
+    return Drawn(report=page, charts=ledger_charts(found.ledger, evidence.trained, found.end))
 
 
 def suite_page(folder: Path) -> Drawn:

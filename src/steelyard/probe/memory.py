@@ -7,6 +7,7 @@ it merely holds. Put together they tell the parts of a resident set apart (`meas
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,17 @@ from typing import Any
 from steelyard.errors import InvalidInput
 from steelyard.records import Unavailable
 
-__all__ = ["Heap", "MemoryMap", "heap", "memory_map", "peak_rss_bytes", "reset_peak", "rss_and_peak_bytes", "rss_bytes"]
+__all__ = [
+    "Heap",
+    "MemoryMap",
+    "give_back",
+    "heap",
+    "memory_map",
+    "peak_rss_bytes",
+    "reset_peak",
+    "rss_and_peak_bytes",
+    "rss_bytes",
+]
 
 _PROC = Path("/proc")
 _GUARD_BYTES = 64 * 1024  # below a thread's stack lies a small stretch that nobody may touch
@@ -169,6 +180,14 @@ def heap() -> Heap | Unavailable:
         return Unavailable(quantity="heap", reason="this C library has no mallinfo2 (glibc 2.33 or newer has)")
     found = ask()
     return Heap(used_bytes=found.uordblks + found.hblkhd, free_bytes=found.fordblks)
+
+
+def give_back() -> None:
+    """Return what the process holds and does not use to the kernel, where glibc can: what it takes next counts as growth."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @cache

@@ -27,7 +27,7 @@ def conclusion(ledger: Ledger, end: LedgerEnd) -> str:
     what = " + ".join(paying) if end.chosen == "combined" else end.chosen
     cost = {"time": row.training, "memory": row.memory, "energy": row.energy}[ledger.pay]
     assert isinstance(cost, Estimate)
-    return f"{what}: {ledger.pay} {numbers.ratio(cost.value, cost.low, cost.high)} of the baseline's."
+    return f"{what} pays: {ledger.pay} {numbers.ratio(cost.value, cost.low, cost.high)} of the baseline's."
 
 
 def ledger_table(ledger: Ledger, end: LedgerEnd) -> Table:
@@ -35,7 +35,7 @@ def ledger_table(ledger: Ledger, end: LedgerEnd) -> Table:
     table = Table(
         title="Training ledger", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    table.add_column("technique", overflow="fold")
+    table.add_column("technique", no_wrap=True, overflow="ellipsis")
     for name in COLUMNS:
         table.add_column(name, justify="right", overflow="fold")
     if ledger.target is not None:
@@ -46,7 +46,8 @@ def ledger_table(ledger: Ledger, end: LedgerEnd) -> Table:
         reached = (
             [] if ledger.target is None else ["" if row.reached is None else f"{row.reached[0]} of {row.reached[1]}"]
         )
-        table.add_row(Text(row.technique), *row_cells(row), *reached, Text(f"{mark} {row.outcome}", style=style))
+        stacked = (cell.replace(" (", "\n(") for cell in row_cells(row))  # five columns side by side are wide
+        table.add_row(Text(row.technique), *stacked, *reached, Text(f"{mark} {row.outcome}", style=style))
     table.caption = Text("\n".join(_captions(ledger, end)), style="dim")
     table.caption_justify = "left"
     return table

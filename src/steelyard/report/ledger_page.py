@@ -57,7 +57,7 @@ def ledger_charts(asked: Ledger, trained: Trained, end: LedgerEnd) -> dict[str, 
     ordered = (first, *(name for name in names if name != first))
     charts: dict[str, Any] = {
         name: forest(
-            list(_ratio_marks(end.rows, name)), names[name], "Against the baseline: left of 0 % is saved.", axis="ratio",
+            list(_ratio_marks(end.rows, name)), names[name], "Against the baseline: to the left is saved.", axis="ratio",
             x_title=f"change of {name if name != 'training' else 'time'}", colours=COLOURS,
         )
         for name in ordered

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steelyard.pipeline.train import TrainingJob, prepare_training, train, training_examples, training_objective
-from steelyard.probe.memory import peak_rss_bytes, reset_peak, rss_bytes
+from steelyard.probe.memory import give_back, peak_rss_bytes, reset_peak, rss_bytes
 from steelyard.records import Unavailable
 from steelyard.trainer.stepping import Stepped
 
@@ -46,6 +46,7 @@ class StepWorker:
         recipe = dataclasses.replace(job.recipe, epochs=None, seconds=None, patience=None, steps=_ENDLESS)
         endless = dataclasses.replace(job, recipe=recipe)
         subject, prepared = prepare_training(endless)
+        give_back()  # what reading and changing the net left: the same for all recipes
         weights = sum(t.numel() * t.element_size() for t in prepared.model.state_dict().values())
         self._before = rss_bytes() - weights
         reset_peak()
