@@ -11,6 +11,7 @@ start and a cache fills. Writes `results/loader.{md,json}`.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,16 @@ from steelyard.report import numbers
 from steelyard.trainer.loading import Cached
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 5
-CASES = {"waited for, 0.3 ms an example": {"wait_s": 3e-4}, "made in about 0.4 ms an example": {"work": 3}}
+ROUNDS = 3
+CASES = {"waited for, 1 ms an example": {"wait_s": 1e-3}, "made in about 0.4 ms an example": {"work": 3}}
 
 
 def main() -> None:
     torch.set_num_threads(1)
     rows = [(name, *_before_and_after(slow)) for name, slow in CASES.items() for _ in range(ROUNDS)]
     host = environment()
-    text = "\n".join(_table(rows, f"{host.cpu}, {host.cores} cores"))
+    load = os.getloadavg()[1]
+    text = "\n".join(_table(rows, f"{host.cpu}, {host.cores} cores, {load:.0f} processes running or waiting to run"))
     print(text)
     (RESULTS / "loader.md").write_text(text)
     runs = [{"case": n, "wait_s": b, "wait_then_s": a, "advice": asdict(d)} for n, b, a, d in rows]

@@ -33,7 +33,7 @@ from steelyard.stats.order import median_interval
 from steelyard.stats.paired import log_ratio_interval
 
 RESULTS = Path(__file__).parent / "results"
-PAIRS, STEPS, CALLS = 24, 12, 2000
+CALLS = 2000
 _BACKWARD = torch.Tensor.backward
 _OF_STEPS = {"1 ms": 1e-3, "5 ms": 5e-3, "50 ms": 5e-2}
 
@@ -42,7 +42,7 @@ def main() -> None:
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
     host = environment()
     fixed = {"context managers": _contexts(), "hooks": _hooks()}
-    arms = {name: _turns(net, batch, device) for name, net, batch in _nets()}
+    arms = {name: _turns(net, batch, turns, device) for name, net, batch, turns in _nets()}
     lines = [*_head(host, device), *_fixed_rows(fixed), "", *_arm_rows(arms), ""]
     print("\n".join(lines))
     (RESULTS / f"training_overhead_{device}.md").write_text("\n".join(lines))
@@ -123,13 +123,14 @@ def _tiny(net: nn.Module, sgd: torch.optim.Optimizer, inputs: torch.Tensor, call
 # --- whole steps -------------------------------------------------------------------------------------
 
 
-def _nets() -> Iterator[tuple[str, nn.Module, int]]:
+def _nets() -> Iterator[tuple[str, nn.Module, int, tuple[int, int]]]:
+    """Name, net, batch, and pairs of blocks with the steps of a block."""
     from torchvision.models import resnet18
 
     from benchmarks.training_faults import cnn
 
-    yield "two convolutions, 1 x 8 x 8, batch 128", cnn(), 128
-    yield "ResNet-18, 3 x 32 x 32, batch 32", resnet18(num_classes=10), 32
+    yield "two convolutions, 1 x 8 x 8, batch 128", cnn(), 128, (24, 12)
+    yield "ResNet-18, 3 x 32 x 32, batch 32", resnet18(num_classes=10), 32, (10, 3)
 
 
 def _arm_rows(arms: dict[str, dict[str, np.ndarray]]) -> Iterator[str]:
@@ -144,12 +145,12 @@ def _arm_rows(arms: dict[str, dict[str, np.ndarray]]) -> Iterator[str]:
         yield f"| {name} | {1e3 * np.median(found['hooks'][:, 0]):.2f} ms | {' | '.join(shown)} |"
 
 
-def _turns(net: nn.Module, batch: int, device: str) -> dict[str, np.ndarray]:
+def _turns(net: nn.Module, batch: int, turns: tuple[int, int], device: str) -> dict[str, np.ndarray]:
     """Median seconds of a plain and a watched step, ``(pairs, 2)``, for each way of telling."""
     side, channels = (8, 1) if isinstance(net, nn.Sequential) else (32, 3)
     batches = [
         (torch.randn(batch, channels, side, side, device=device), torch.randint(10, (batch,), device=device))
-    ] * STEPS
+    ] * turns[1]
     rng = np.random.default_rng(0)
     found = {}
     for way, watched in (("context managers", _told), ("hooks", _hooked)):
@@ -162,7 +163,7 @@ def _turns(net: nn.Module, batch: int, device: str) -> dict[str, np.ndarray]:
             for arm in arms:
                 arm()
             rows = []
-            for _ in range(PAIRS):
+            for _ in range(turns[0]):
                 order = (0, 1, 1, 0) if rng.random() < 0.5 else (1, 0, 0, 1)
                 took = [(arm, arms[arm]()) for arm in order]
                 rows.append([np.median(np.concatenate([t for a, t in took if a == arm])) for arm in (0, 1)])
