@@ -15,7 +15,7 @@ import tiny_models
 from steelyard import api
 from steelyard.api.words import run_folder
 from steelyard.errors import InvalidInput
-from steelyard.pipeline import begin
+from steelyard.pipeline import benchmark
 from steelyard.records import Sample
 
 
@@ -101,7 +101,7 @@ def test_a_benchmark_needs_no_data_and_can_be_repeated(tmp_path: Path, monkeypat
             source, batches=(1, 2), budget="1s", out=tmp_path / "out", progress=lambda what, _: told.append(what)
         )
         peaks = result.records.run.peaks
-        monkeypatch.setattr(begin, "measure_peaks", lambda peaks=peaks: peaks)  # seconds that once is enough for
+        monkeypatch.setattr(benchmark, "measure_peaks", lambda _, peaks=peaks: peaks)  # seconds that once is enough for
     records = result.records
     assert not result.met
     assert records.run.warnings == ("timed on made-up inputs: no data was given",)

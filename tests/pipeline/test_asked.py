@@ -16,7 +16,6 @@ from steelyard.api import benchmark
 from steelyard.errors import InvalidInput, MissingExtra, WorkerFailed
 from steelyard.measure.sweep import CellFailed, SweepSettings
 from steelyard.pipeline import asked as room
-from steelyard.pipeline import begin
 from steelyard.pipeline import benchmark as pipeline
 from steelyard.pipeline.asked import Asked, ask
 from steelyard.records import Sample, Unavailable
@@ -72,7 +71,7 @@ def test_the_words_repeat_the_command() -> None:
 @pytest.mark.slow
 def test_a_benchmark_under_load_reads_every_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(begin, "measure_peaks", lambda: ())
+    monkeypatch.setattr(pipeline, "measure_peaks", lambda _seconds: ())
     model = tiny_models.write_onnx(tmp_path / "m.onnx")
     scenarios = ["server"] if importlib.util.find_spec("mlperf_loadgen") else []
     told: list[tuple[str, float | None]] = []
