@@ -183,6 +183,12 @@ def test_what_this_machine_lacks_is_said(
             to_pass(Step(name=name, options=options)).apply(sources("onnxruntime"), bench)
 
 
+def test_recorded_launches_are_for_gpus(sources: Sources, tmp_path: Path) -> None:
+    bench = Bench(folder=tmp_path, examples=tiny_models.examples())
+    with pytest.raises(CannotApply, match="replays CUDA graphs; on a processor it is the default mode"):
+        to_pass(Step(name="compile", options=(("mode", "reduce-overhead"),))).apply(sources("eager"), bench)
+
+
 @pytest.mark.parametrize("quantise", [False, True])
 def test_tensorrt_is_told_of_a_graph_that_is_quantised(
     sources: Sources, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantise: bool
