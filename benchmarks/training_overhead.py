@@ -129,8 +129,8 @@ def _nets() -> Iterator[tuple[str, nn.Module, int, tuple[int, int]]]:
 
     from benchmarks.training_faults import cnn
 
-    yield "two convolutions, 1 x 8 x 8, batch 128", cnn(), 128, (24, 12)
-    yield "ResNet-18, 3 x 32 x 32, batch 32", resnet18(num_classes=10), 32, (10, 3)
+    yield "two convolutions, 1 x 8 x 8, batch 128", cnn(), 128, (10, 6)
+    yield "ResNet-18, 3 x 32 x 32, batch 8", resnet18(num_classes=10), 8, (6, 2)
 
 
 def _arm_rows(arms: dict[str, dict[str, np.ndarray]]) -> Iterator[str]:
