@@ -30,7 +30,7 @@ LABELS = (
 LENGTH, BUCKETS = 32, 4096  # characters read of a title, and rows of the table that they share
 LAYERS, WIDTH, HEADS = 6, 384, 6
 CONTRACT = Contract(shape=(LENGTH,), layout="T", dtype="int64", labels=LABELS)
-STAGES = ((2, 1.0, 1e-3), (LAYERS, 0.4, 5e-4))  # layers, epochs, highest rate
+STAGES = ((2, 1.0, 1e-3), (LAYERS, 0.4, 3e-4))  # layers, epochs, highest rate
 BATCH = 128
 
 
