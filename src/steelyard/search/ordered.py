@@ -8,7 +8,8 @@ from a rule of thumb for engines. Minutes follow the pace of the trials so far, 
 
 What a plan is worth is its expected improvement (Jones, Schonlau and Welch 1998) of the logarithm of the lead's gain, times
 the chance that it keeps the requirements (constrained expected improvement: Schonlau 1997; Gardner et al. 2014). A plan is
-taken for as safe as the riskiest of its steps and options, by the share of the trials with it that kept them.
+taken for as safe as the riskiest of its steps and options, by the share of the trials with it that kept them; who broke
+them in riskier company is not held to it.
 Until something has been measured the plan that is worth most comes first, whatever it takes: a budget too short for a
 second plan shall not have gone to a weak one. From then on worth counts per minute: cheap looks at engines, then what can still
 win, and last what the lead has left behind.
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 SPREAD = 2.0  # the factor that an uncorrected prediction is typically off by, either way
-WORTHWHILE = 0.002  # expected improvement, in logs, below which a plan is not worth its time
+WORTHWHILE = 1e-4  # expected improvement, in logs, below which a plan is not worth its time
 PROPOSED = 64  # plans with other options that stand in the queue
 
 
@@ -102,7 +103,7 @@ class OrderedSearch:
         self._results: list[_Result] = []
         self._near: dict[Plan, tuple[int, tuple[int, int], tuple[_Result, ...]]] = {}
         self._effects: OptionEffects | None = None
-        self._risks: dict[object, tuple[int, int]] = {}  # by step or option: trials that kept the requirements, and all
+        self._safety: dict[object, float] | None = None
         self._built: set[tuple[Step, ...]] = set()
         self._took = self._planned = 0.0  # minutes of all that was measured
         self._proposed: dict[Plan, Prediction] | None = None
@@ -142,10 +143,7 @@ class OrderedSearch:
         prediction = self._predictions.get(trial.plan) or self._foreseen(trial)
         if obtained is not None and prediction is not None:
             self._results.append(_Result(plan=trial.plan, prediction=prediction, obtained=obtained))
-            self._effects = None
-            for part in _parts(trial.plan):
-                kept, count = self._risks.get(part, (0, 0))
-                self._risks[part] = (kept + obtained.kept, count + 1)
+            self._effects = self._safety = None
             self._took += trial.wall_s / 60
             self._planned += max(prediction.minutes - self._spared(trial.plan), 0.0)
             self._built |= {trial.plan.steps[: n + 1] for n in range(len(trial.plan.steps))}
@@ -202,9 +200,10 @@ class OrderedSearch:
         return self._effects
 
     def _chance(self, plan: Plan) -> float:
-        """That the requirements are kept: by the riskiest part, one success more taken for granted."""
-        counts = (self._risks.get(part, (0, 0)) for part in _parts(plan))
-        return min((1 + kept) / (1 + count) for kept, count in counts)
+        """That the requirements are kept: as safe as its riskiest part."""
+        if self._safety is None:
+            self._safety = _safety([(_parts(r.plan), r.obtained.kept) for r in self._results])
+        return min((self._safety.get(part, 1.0) for part in _parts(plan)), default=1.0)
 
     def _relatives(self, plan: Plan) -> tuple[int, tuple[_Result, ...]]:
         """How many steps the nearest results share with `plan`, and these: most steps, and of these most options."""
@@ -315,7 +314,7 @@ def out_of_reach(prediction: Prediction, lead: float, plan: Plan) -> Trial:
 
 def left_behind(prediction: Prediction, lead: float) -> Trial:
     """A trial for a plan that is not expected to improve on the lead by anything that counts."""
-    reason = f"expected to improve on the {lead:.3g}x in hand by less than {WORTHWHILE:.1%}: not worth its time"
+    reason = f"expected to improve on the {lead:.3g}x in hand by less than {WORTHWHILE:.2%}: not worth its time"
     return Trial(plan=prediction.plan, refusal=Refusal(kind="skipped", reason=reason), prediction=prediction)
 
 
@@ -332,3 +331,23 @@ def _names(plan: Plan) -> list[str]:
 def _parts(plan: Plan) -> list[object]:
     """Its techniques, and their options that are not the defaults."""
     return [*_names(plan), *values_of(plan)]
+
+
+def _safety(trials: Sequence[tuple[Sequence[object], bool]]) -> dict[object, float]:
+    """By part the share of its trials that kept the requirements, one more taken for granted.
+
+    A trial that broke them is held against the part alone that looks riskiest over all: the others were in its company.
+    """
+    looks = _shares(trials)
+    blamed = [(parts if kept else [min(parts, key=lambda p: looks[p])], kept) for parts, kept in trials if parts]
+    return _shares(blamed)
+
+
+def _shares(trials: Sequence[tuple[Sequence[object], bool]]) -> dict[object, float]:
+    counts: dict[object, list[int]] = {}
+    for parts, kept in trials:
+        for part in parts:
+            count = counts.setdefault(part, [1, 1])
+            count[0] += kept
+            count[1] += 1
+    return {part: kept / count for part, (kept, count) in counts.items()}

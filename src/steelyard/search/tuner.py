@@ -26,7 +26,7 @@ __all__ = ["Neighbours", "Tuner", "proposer_for", "without_optuna"]
 
 FIRST = 4  # trials before the sampler looks at what they gave
 _DRAWS = 8  # for each set of proposals: the surer the sampler, the more often it draws the same
-_CHAINS, _JUMPS = 8, 8  # chains whose best plan is changed, and how often all its options are drawn
+_CHAINS, _JUMPS = 12, 8  # chains whose best plan is changed, and how often all its options are drawn
 _REFUSED = Obtained(gain=1.0, missed=(1.0,))  # could not be built or run
 
 
@@ -117,8 +117,9 @@ class Neighbours:
     def _best(self) -> list[Plan]:
         measured = [(plan, o) for plan, o in self.told.items() if o is not None]
         ranked = sorted(measured, key=lambda pair: (not pair[1].kept, -pair[1].gain))
+        refused = [(plan, None) for plan, o in self.told.items() if o is None]  # with other options it may be built
         found: dict[str, Plan] = {}
-        for plan, _ in ranked:
+        for plan, _ in (*ranked, *refused):
             found.setdefault(" > ".join(step.name for step in plan.steps), plan)
         return list(found.values())[:_CHAINS]
 
