@@ -13,10 +13,18 @@ from sklearn.metrics import accuracy_score, log_loss
 
 import tiny_models
 from steelyard.errors import InvalidInput, WorkerFailed
+from steelyard.measure.energy import Sustained
 from steelyard.measure.process import Limits
-from steelyard.measure.weigh import WeighSettings, predict_split, predictions, weigh
+from steelyard.measure.weigh import WeighSettings, _profiled_runs, predict_split, predictions, weigh
 from steelyard.records import Contract, Measurement, Sample, Unavailable
 from steelyard.subject.artifact import Artifact, read_artifact
+
+
+@pytest.mark.parametrize(("call_s", "runs"), [(0.01, 20), (0.5, 4), (9.0, 1)])
+def test_a_slow_model_is_profiled_for_no_longer_than_it_is_timed(call_s: float, runs: int) -> None:
+    run = Sustained(times=np.full(5, call_s), cpu_s=1.0, peak_bytes=1)
+    assert _profiled_runs(WeighSettings(latency_s=2.0, operator_runs=20), run) == runs
+
 
 QUICK = WeighSettings(warm_s=0.02, latency_s=0.05, sweep=(1, 4), sweep_s=0.01, operator_runs=3, count=True)
 LIMITS = Limits(seconds=120)

@@ -86,10 +86,11 @@ def weigh_in(
     warm = child.call("warm", batch=1, seconds=settings.warm_s)
     run, watched = _sustained(child, settings)
     readings += [*_timing(warm, run), *watched]
-    readings += _operators(child, settings.operator_runs)
+    runs = _profiled_runs(settings, run)
+    readings += _operators(child, runs)
     if settings.count:
         say("counting")
-        readings += _counts(child, settings.operator_runs)
+        readings += _counts(child, runs)
         readings.append(_reading("repeatable", "fraction", [child.call("repeatable")]))
     if settings.health:
         readings += _told(child, ("health",), "health")
@@ -189,6 +190,12 @@ def _timing(warm: NDArray[np.float64], run: Sustained) -> Iterable[Reading]:
         if isinstance(peak, Unavailable)
         else _reading("memory_running_bytes", "byte", [peak])
     )
+
+
+def _profiled_runs(settings: WeighSettings, run: Sustained) -> int:
+    """As many as were asked for; of a slow model those that take as long as its timed run, and one at the least."""
+    fitting = int(settings.latency_s / float(np.median(run.times)))
+    return max(1, min(settings.operator_runs, fitting))
 
 
 def _operators(child: Child, runs: int) -> Iterable[Reading]:
