@@ -166,11 +166,19 @@ def test_words_become_changes_of_the_recipe() -> None:
         (["schedule=cosine"], "changes nothing"),
         (["dropout=2"], "dropout must be"),
         (["drop=0.2"], "nearest: dropout"),
+        (["prune=2"], "above 0 and below 1"),
+        (["prune=half"], "such as prune=0.25"),
     ],
 )
 def test_words_that_are_no_technique_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         read_techniques(words, Base(words="classic"))
+
+
+def test_parts_of_a_technique_are_joined() -> None:
+    (found,) = read_techniques(["prune=0.25+channels-last+lr=0.02"], Base(words="classic"))
+    assert dict(found.changes) == {"lr": 0.02, "channels_last": True}
+    assert dict(found.plan.steps[0].options) == {"macs": 0.25, "epochs": 0.0}
 
 
 def test_a_combination_holds_all_changes_and_passes() -> None:

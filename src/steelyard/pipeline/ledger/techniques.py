@@ -1,6 +1,7 @@
 """Words for techniques, as changes to a recipe or to the model before it is trained. Data, not code.
 
-A technique is a word below, or changes of its own with ``+`` between: ``optimiser=adam+lr=0.001``.
+A technique is a word below, a change such as ``dropout=0.3``, a share of the MACs such as ``prune=0.25``, or several of
+these with ``+`` between: ``optimiser=adam+lr=0.001``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from steelyard.trainer.recipe_file import read_recipe
 
 __all__ = ["WORDS", "Base", "combined", "read_techniques"]
 
-_PRUNED = Plan(steps=(Step(name="prune", options=(("macs", 0.5), ("epochs", 0.0))),))
+_HALF = 0.5  # of the MACs, where pruning is asked for without a share
 
 
 def _fixed(*changes: str) -> Callable[[Recipe], tuple[str, ...]]:
@@ -87,20 +88,38 @@ def combined(techniques: Sequence[Technique]) -> Technique:
 
 def _technique(word: str, base: Base) -> Technique:
     recipe = base.read()
-    changed = base.read(*_changes(word, recipe))
+    parts = word.split("+")
+    changed = base.read(*(change for part in parts for change in _changes(part, recipe)))
     before, after = recipe.plain(), changed.plain()
-    plan = _PRUNED if word == "prune" else Plan()
+    steps = tuple(step for part in parts for step in _passes(part))
     changes = {name: value for name, value in after.items() if value != before[name]}
-    if not changes and not plan.steps:
+    if not changes and not steps:
         raise InvalidInput(f"the technique {word!r} changes nothing: the recipe has it already; leave it out")
-    return Technique(name=word, changes=changes, plan=plan)
+    return Technique(name=word, changes=changes, plan=Plan(steps=steps))
 
 
-def _changes(word: str, recipe: Recipe) -> tuple[str, ...]:
-    if word in WORDS:
-        return WORDS[word][1](recipe)
-    if "=" in word:
-        return tuple(word.split("+"))
-    near = get_close_matches(word, WORDS, 1, 0.5)
+def _passes(part: str) -> tuple[Step, ...]:
+    """What is done to the net before it is trained."""
+    name, _, share = part.partition("=")
+    if name != "prune":
+        return ()
+    try:
+        macs = float(share or _HALF)
+    except ValueError:
+        raise InvalidInput(f"prune keeps a share of the MACs, such as prune=0.25; got {part!r}") from None
+    if not 0 < macs < 1:
+        raise InvalidInput(f"prune keeps a share of the MACs above 0 and below 1, such as prune=0.25; got {part!r}")
+    return (Step(name="prune", options=(("macs", macs), ("epochs", 0.0))),)
+
+
+def _changes(part: str, recipe: Recipe) -> tuple[str, ...]:
+    """Changes of the recipe that one part of a technique stands for."""
+    if part.partition("=")[0] == "prune":
+        return ()
+    if part in WORDS:
+        return WORDS[part][1](recipe)
+    if "=" in part:
+        return (part,)
+    near = get_close_matches(part, WORDS, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(WORDS)}, and changes such as dropout=0.3"
-    raise InvalidInput(f"no such technique: {word!r}; {hint}")
+    raise InvalidInput(f"no such technique: {part!r}; {hint}")
