@@ -255,13 +255,13 @@ FAULTS = (
 )  # fmt: skip
 
 HEALTHY = (
-    ("a wide layer, SGD", lambda _: train(mlp(2048), data()[0], batch=256)),
+    ("a wide layer, SGD", lambda _: train(mlp(4096), data()[0], batch=256)),
     ("two layers, SGD with momentum", lambda _: train(mlp(1024, 1024), data()[0], batch=256, epochs=8)),
     ("two layers, AdamW", lambda _: train(mlp(1024, 1024), data()[0], optimiser=adam(), batch=256, epochs=8)),
     ("batch normalisation", lambda _: train(mlp(1024, 1024, norm=True), data()[0], batch=256, epochs=8)),
     ("dropout of a fifth", lambda _: train(mlp(1024, 1024, dropout=0.2), data()[0], batch=256)),
     ("tanh", lambda _: train(mlp(1024, 1024, act=nn.Tanh), data()[0], batch=256, epochs=8)),
-    ("weight decay", lambda _: train(mlp(2048), data()[0], batch=256, optimiser=sgd(0.05, momentum=0.9, weight_decay=5e-4))),
+    ("weight decay", lambda _: train(mlp(4096), data()[0], batch=256, optimiser=sgd(0.05, momentum=0.9, weight_decay=5e-4))),
     ("convolutions, SGD", lambda _: train(cnn(), data()[0], epochs=4)),
     ("convolutions, AdamW", lambda _: train(cnn(), data()[0], optimiser=adam(), epochs=4)),
     ("convolutions, batch normalisation", lambda _: train(cnn(norm=True), data()[0], epochs=4)),
