@@ -109,6 +109,6 @@ def _checked(artifact: Artifact, trained: NDArray[Any], bench: Bench) -> Built:
     if not apart <= _APART:
         raise CannotApply(
             f"{artifact.engine} rounds this model otherwise than it was trained: "
-            f"outputs are {apart:.0%} of their deviation apart"
+            f"outputs are {apart:.0%} of their deviation apart; another engine may not, see the option to"
         )
     return Built(artifact=artifact, outputs=outputs, tolerance=1e-3)
