@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -250,7 +251,7 @@ def page(results: Sequence[dict[str, list[float]]], plans: int, minutes: float) 
         "",
         f"{len(results)} tables of {plans:,} plans; the whole grid takes {minutes:,.0f} minutes on average, each step built once.",
         "Best gain found over the grid's best: median over the tables, and in brackets how many of them are within 5 %.",
-        f"Spaces have {len(KINDS)} kinds of techniques. `python -m benchmarks.search`",
+        f"Spaces have {len(KINDS)} kinds of techniques. `{' '.join(['python -m benchmarks.search', *sys.argv[1:]])}`",
         "",
         f"| share of the grid's time | {heads} |",
         f"|---|{'---|' * len(SHARES)}",
