@@ -75,8 +75,10 @@ def _write(found: steelyard.Ledgered) -> None:
         "# A published case of cheaper training",
         "",
         "Made by `python -m benchmarks.training_case`, whose first lines say how. Ratios to the baseline; under 1 is less.",
-        f"Intervals at {100 * found.end.level:.4g} %, so that all hold together at 95 %; {len(found.asked.seeds)} seeds; "
-        f"{found.asked.environment.cpu}, {found.asked.environment.cores} cores.",
+        (
+            f"Intervals at {100 * found.end.level:.4g} %, so that all hold together at 95 %; {len(found.asked.seeds)} seeds; "
+            f"{found.asked.environment.cpu}, {found.asked.environment.cores} cores."
+        ),
         "",
         *rows,
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from steelyard.records import Estimate, Finding, Gap, Scalar, TrainingRun
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from steelyard.pipeline.greener import CleanStart
 
 __all__ = ["Trained", "train"]
 
@@ -106,6 +109,9 @@ def train(
     processes: int = 1,
     spread: Literal["data", "sharded"] = "data",
     scaling: bool = False,
+    start_when_clean: str | Path | None = None,
+    lasts: str | float | None = None,
+    within: str | float | None = None,
     out: str | Path | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
@@ -127,10 +133,11 @@ def train(
         raise InvalidInput(f"resume is auto or never, got {resume!r}")
     asked = (*changes, "deterministic=true") if deterministic else changes
     steps, seconds = _checkpoint(checkpoint)
+    read = read_recipe(recipe, asked)
     folder = run_folder(source, out, "-train")
     job = TrainingJob(
         spec=spec_of(source, data, weights, seed, options),
-        recipe=read_recipe(recipe, asked),
+        recipe=read,
         out=folder,
         find_rate=find_lr,
         resume=resume,
@@ -141,6 +148,7 @@ def train(
         processes=processes,
         spread=spread,
         scaling=scaling,
+        clean=None if start_when_clean is None else _clean(start_when_clean, lasts, within, read.seconds),
         words=(
             *asked,
             "--recipe",
@@ -150,6 +158,17 @@ def train(
         ),
     )
     return Trained(folder=folder, run=run(job, progress))
+
+
+def _clean(
+    forecast: str | Path, lasts: str | float | None, within: str | float | None, recipe_s: float | None
+) -> CleanStart:
+    from steelyard.pipeline.greener import CleanStart, lasting
+
+    seconds = lasting(None if lasts is None else parse_budget(lasts), recipe_s)
+    return CleanStart(
+        forecast=Path(forecast), lasts_s=seconds, within_s=math.inf if within is None else parse_budget(within)
+    )
 
 
 def _checkpoint(words: str | float) -> tuple[int | None, float]:

@@ -44,6 +44,14 @@ __all__ = ["show", "train"]
     help="Each process holds the whole model, or a part of every weight.",
 )  # fmt: skip
 @click.option("--scaling", is_flag=True, help="Measure what the processes gain over one.")
+@click.option(
+    "--start-when-clean",
+    type=click.Path(),
+    metavar="FORECAST",
+    help="CSV or JSON with columns time and g_per_kwh: begin when the grid is cleanest.",
+)
+@click.option("--lasts", help="How long the training lasts, such as 2h, for --start-when-clean (the recipe's seconds).")
+@click.option("--within", help="Time until it must be done, such as 12h, for --start-when-clean.")
 @click.option("--out", type=click.Path(), help="Run folder (runs/NAME-train).")
 @click.option(
     "--seed",

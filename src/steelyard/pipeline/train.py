@@ -15,6 +15,7 @@ import numpy as np
 from steelyard import __version__
 from steelyard.errors import InvalidInput, StorageFull
 from steelyard.measure.weigh import predictions
+from steelyard.pipeline.greener import CleanStart, start_words, wait_until_clean
 from steelyard.pipeline.job import Progress, silent
 from steelyard.pipeline.prepare import with_labels
 from steelyard.pipeline.render import write_page
@@ -71,6 +72,7 @@ class TrainingJob:
     spread: Literal["data", "sharded"] = "data"  # over them: each has the whole net, or a part of every weight
     scaling: bool = False  # whether to measure what they gain over one
     plan: Plan = field(default_factory=Plan)  # passes that change the net before it is trained, and keep it trainable
+    clean: CleanStart | None = None  # begin when the grid is cleanest; a training under way goes on at once
     words: tuple[str, ...] = ()  # of the command that repeats it
 
 
@@ -91,8 +93,10 @@ def train(job: TrainingJob, progress: Progress = silent) -> TrainingRun:
         checkpoints = checkpoints_of(job)
         if job.resume == "never":
             checkpoints.clear()
+        waited = _wait(job, progress)
         search = _search(job, folder, earlier, subject, prepared, progress)
         run = _trained(job, subject, prepared, search, checkpoints, progress)
+        run = dataclasses.replace(run, said=(*waited, *run.said))
         runs = (run, *(record for record in earlier if isinstance(record, TrainingRun)))
         run = dataclasses.replace(run, test_uses=sum(map(_judged, runs)))
         folder.append(run)
@@ -113,6 +117,14 @@ def write_training(folder: Path, run: TrainingRun) -> tuple[Finding, ...]:
     findings = diagnose_training(watched, overlaps=run.overlaps)
     write_page(folder / "report.html", render_training([Told(watched=watched, findings=findings, run=run)]))
     return findings
+
+
+def _wait(job: TrainingJob, progress: Progress) -> tuple[str, ...]:
+    """Until the grid is clean, where that is asked for; what it brought."""
+    folder = job.out / CHECKPOINTS
+    if job.clean is None or (job.resume == "auto" and folder.is_dir() and any(folder.iterdir())):
+        return ()
+    return (start_words(wait_until_clean(job.clean, progress)),)
 
 
 def _finished(job: TrainingJob, earlier: Sequence[TrainingRun | RateSearch]) -> TrainingRun | None:

@@ -14,7 +14,7 @@ from steelyard.records.studied import Contract, Floats, Overlap, Scalar, Subject
 
 __all__ = ["Ended", "LabelCheck", "RateSearch", "TrainingRun", "Unread", "Watched"]
 
-Ended = Literal["done", "time", "patience", "diverged"]
+Ended = Literal["done", "time", "patience", "gain", "diverged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,6 +19,7 @@ _ENDS = {
     "done": "the recipe's end",
     "time": "the recipe's time was over",
     "patience": "no better validation score for as long as the recipe is patient",
+    "gain": "the validation score gained less a kilojoule than the recipe asks",
     "diverged": "the loss is not finite",
 }
 

@@ -37,6 +37,7 @@ from steelyard.trainer.recompute import checkpointed
 from steelyard.trainer.schedules import Schedule, rate
 from steelyard.trainer.scoring import Judge, Score, right, score_of
 from steelyard.trainer.watch import Unwatched, Watch
+from steelyard.trainer.worth import Worth
 
 __all__ = ["Augment", "Score", "fit", "right", "score_of"]
 
@@ -145,6 +146,7 @@ class _Training:
         self._epoch, self._at = 0, 0  # the epoch, and the next batch of it
         self._started = clock()
         self._rows: list[tuple[float, float, float, float, int]] = []  # loss, rate, seconds, waited, examples
+        self._worth = Worth(recipe.least_gain)
         self._epochs: list[list[float]] = []  # seconds by its end, score, loss
         self._kept: tuple[int, dict[str, Any]] | None = None  # epoch and weights
         self._good: dict[str, Any] = _copied(model)
@@ -171,6 +173,8 @@ class _Training:
             self._note(judge)
             if ended is None and self._stale():
                 ended = "patience"
+            if ended is None and self._epochs and len(self._epochs[-1]) > 1 and self._worth.over(self._epochs[-1][1]):
+                ended = "gain"
             self._epoch, self._at = self._epoch + 1, 0
         return self._history(ended, "")
 

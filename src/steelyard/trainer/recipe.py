@@ -18,7 +18,7 @@ Amp = Literal["none", "bf16", "fp16"]
 
 _ABOVE_0 = (
     "lr", "epochs", "steps", "seconds", "batch", "accumulation", "micro_batch", "memory_gb", "clip_norm", "patience",
-    "gamma", "switch_lr", "swa_lr", "layer_decay",
+    "gamma", "least_gain", "switch_lr", "swa_lr", "layer_decay",
 )  # fmt: skip
 _BELOW_1 = ("momentum", "label_smoothing", "ema", "swa", "dropout", "switch")
 _NOT_NEGATIVE = ("weight_decay", "l1", "warmup", "hold", "decay", "freeze")
@@ -60,6 +60,7 @@ class Recipe:
     ema: float | None = None  # decay of the weights' moving average, which then takes the weights' place
     swa: float | None = None  # share of the training after which each epoch's weights are averaged equally
     swa_lr: float | None = None  # constant rate from then on; None: the schedule's
+    least_gain: float | None = None  # points of validation score a kilojoule, over two epochs; with less it ends
     patience: int | None = None  # epochs without a better validation score before it stops
     keep: Literal["best", "last"] = "best"  # which epoch's weights stay, where there is a validation score
     amp: Amp = "none"
