@@ -101,7 +101,54 @@ def examples(schema=2):
         *(comparing_examples(comparison, estimate, gone, host) if schema > 1 else ()),
         *(energy_examples() if schema > 1 else ()),
         *(profile_examples() if schema > 1 else ()),
+        *(training_examples(spec, contract, overlap, host, estimate, made, gone) if schema > 1 else ()),
+        *(ledger_examples(spec, host, plan, requirement, comparison, estimate, gone, refusal) if schema > 1 else ()),
     ]  # fmt: skip
+
+
+def training_examples(spec, contract, overlap, host, estimate, made, gone):
+    """One of every record type of a training."""
+    two = np.array([0.5, 0.25])
+    counts = np.array([8, 8])
+    search = r.RateSearch(
+        rates=two, losses=two, smoothed=two, steepest=0.1, diverged=None, suggested=0.1, note="it never ran away"
+    )
+    unread = r.Unread(split="train", example=3, reason="no picture")
+    check = r.LabelCheck(
+        word="typo", value=0.1, examples=9, agreed=8, changed=7, disputed=1, shown=(("a", "b", "0", "1"),)
+    )
+    watched = r.Watched(
+        name="a loop", environment=host, version="0.1.0", phases=("forward", "backward"), phases_s=np.ones((2, 2)),
+        loss=two, learning_rate=two, examples=counts, scores={"accuracy": two}, sampled=np.array([0]), layers=("fc",),
+        gradient_norms=np.ones((1, 1)), label_counts=(8, 8), loader={"num_workers": 2}, readings=(gone,),
+    )  # fmt: skip
+    run = r.TrainingRun(
+        spec=spec, contract=contract, recipe={"seed": 1, "milestones": (0.5,)}, environment=host, version="0.1.0",
+        loss=two, learning_rate=two, step_s=two, wait_s=two, examples=counts, steps_per_epoch=1, ended="done",
+        validation=two, predictions=(made,), overlaps=(overlap,), search=search, unread=(unread,), watched=watched,
+        label_checks=(check,), said=("a word",), readings=(gone,),
+    )  # fmt: skip
+    return [search, unread, check, watched, run]
+
+
+def ledger_examples(spec, host, plan, requirement, comparison, estimate, gone, refusal):
+    """One of every record type of a ledger."""
+    technique = r.Technique(name="amp", changes={"amp": "bf16"}, plan=plan)
+    ledger = r.Ledger(
+        spec=spec, recipe={"lr": 0.1}, techniques=(technique,), seeds=(0, 1), requirement=requirement, target=0.9,
+        pay="time", environment=host, version="0.1.0", words=("steelyard", "ledger"),
+    )  # fmt: skip
+    cell = r.LedgerCell(technique="amp", seed=1, folder="cells/amp-1", refusal=refusal)
+    turns = r.LedgerTurns(comparison=comparison, refused=(("amp", refusal),))
+    row = r.LedgerRow(
+        technique="amp", step=estimate, training=gone, memory=estimate, energy=gone, drop=estimate, reached=(1, 2),
+        outcome="pays", reason="time falls",
+    )  # fmt: skip
+    end = r.LedgerEnd(
+        rows=(row,), chosen="amp", recipe={"lr": 0.1}, plan=plan, control=estimate, control_alarm=False, level=0.95,
+        test_drop=estimate, wall_s=9.0,
+    )  # fmt: skip
+    return [technique, ledger, cell, turns, row, end]
 
 
 def profile_examples():

@@ -114,7 +114,7 @@ def _seeds(trained: Trained) -> Any:
         .mark_point(filled=True, size=90, opacity=0.75, color=theme.CHOSEN)
         .encode(
             x=alt.X("accuracy:Q", title="accuracy on validation, %", scale=alt.Scale(zero=False)),
-            y=alt.Y("technique:N", title=None, sort=list(dict.fromkeys(r["technique"] for r in rows))),
+            y=alt.Y("technique:N", title=None, sort=list(dict.fromkeys(str(r["technique"]) for r in rows))),
             tooltip=drawing.tips(technique="technique", seed="seed", accuracy="accuracy"),
         )
     )

@@ -121,7 +121,8 @@ def _examples(evidence: Evidence, technique: str, seeds: Sequence[int]) -> Float
             who = technique if pair[0] is None else "the baseline"
             return Unavailable(quantity=quantity, reason=f"{who} did not reach {target:.4g} with seed {seed}")
         taken.append([float(count) for count in pair if count is not None])
-    return np.log(np.array(taken)) @ np.array([1.0, -1.0])
+    logs: Floats = np.log(np.array(taken)) @ np.array([1.0, -1.0])
+    return logs
 
 
 def examples_to(run: TrainingRun, target: float | None) -> int | None:
