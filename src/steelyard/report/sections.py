@@ -78,7 +78,14 @@ class Section:
 
     def shown(self, drawn: Iterable[str]) -> bool:
         """Whether anything stands in it."""
-        content = (*(g for g in self.grids if g.rows), *self.facts, *self.notes, *self.pictures, *self.methods, self.command)
+        content = (
+            *(g for g in self.grids if g.rows),
+            *self.facts,
+            *self.notes,
+            *self.pictures,
+            *self.methods,
+            self.command,
+        )
         return any(content) or bool(set(self.figures) & set(drawn))
 
 
