@@ -47,7 +47,8 @@ def test_the_loss_falls_on_a_few_titles() -> None:
     data = str(Path(os.environ["STEELYARD_DATA"]) / "thucnews")
     subject = load_subject(SubjectSpec(source=str(EXAMPLE), data=data))
     names = runpy.run_path(str(EXAMPLE))
-    train = subject.splits().train.take(np.random.default_rng(0).permutation(180_000)[:2000])
+    whole = subject.splits().train
+    train = whole.take(np.random.default_rng(0).permutation(len(whole))[:2000])
     torch.manual_seed(0)
     labels = torch.from_numpy(train.labels).long()
     losses = list(names["train"](names["NewsTransformer"](), torch.from_numpy(train.inputs(subject.contract)), labels))

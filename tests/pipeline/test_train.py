@@ -35,7 +35,7 @@ def subject():
 QUICK = ("optimiser=adamw", "lr=0.01", "epochs=2", "batch=64")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_core() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
