@@ -236,6 +236,9 @@ def test_errors_of_ours_arrive_as_themselves(child: Child, name: str, kind: type
 def test_what_the_child_started_ends_with_it(tmp_path: Path) -> None:
     with Child(TARGET, limits=Limits(seconds=30)) as child:
         assert child.call("litter", folder=str(tmp_path), count=40) == 40
+        assert _soon(
+            lambda: sum(bool(path.read_text()) for path in tmp_path.glob("*.pid")) == 40
+        )  # each writes its own
         pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
         assert not any(map(_gone, pids))
     assert _soon(lambda: all(map(_gone, pids)))
