@@ -1,4 +1,4 @@
-"""The tiny net as a source in every engine's form, built once; frameworks' own settings are put back afterwards."""
+"""The tiny net as a source in every engine's form, and nets to train, built once; frameworks' own settings are put back afterwards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny_models
+import trained_models
 from steelyard.passes import to_pass
 from steelyard.passes.bench import Bench
 from steelyard.records import Step
@@ -55,3 +56,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifac
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with training examples and nothing else: validation and test are not there to be looked at."""
     return tiny_models.write_data(tmp_path_factory.mktemp("data"), ("calibration", "train"))
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """The nets of `trained_models` as artifacts, each made once."""
+    root = tmp_path_factory.mktemp("nets")
+    made: dict[str, Artifact] = {}
+
+    def net(name: str) -> Artifact:
+        if name not in made:
+            made[name] = trained_models.artifact(root / name, name)
+        return made[name]
+
+    return net

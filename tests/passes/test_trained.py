@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 import tiny_models
-import trained_models
 from steelyard.counts.macs import module_macs
 from steelyard.errors import CannotApply, InvalidInput
 from steelyard.passes import PASSES, to_pass
@@ -41,20 +40,6 @@ def _one_core() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """The nets of `trained_models` as artifacts, each made once."""
-    root = tmp_path_factory.mktemp("nets")
-    made: dict[str, Artifact] = {}
-
-    def net(name: str) -> Artifact:
-        if name not in made:
-            made[name] = trained_models.artifact(root / name, name)
-        return made[name]
-
-    return net
 
 
 @pytest.fixture
